@@ -1,0 +1,1 @@
+"""Attribution methods of five papers under one calling convention."""
