@@ -1,7 +1,7 @@
 """Figures, tables and claims of a notebook, written so that a rebuild gives the same bytes.
 
-Results go to the folder named by the environment variable ``XAI_RUN`` (set by ``xai_lib.reproduce``), and
-to ``figures/interactive/`` when a notebook is run by hand. ``results.json`` and ``claims.json`` in that folder
+Results go to the folder named by the environment variable ``XAI_RUN`` (set by ``xai_lib.reproduce``), and to
+``figures/interactive/`` when a notebook is run by hand. ``results.json`` and ``claims.json`` in that folder
 hold the captions and the ledger entries. A verdict is computed by one of the rules below, never typed in.
 """
 
@@ -35,7 +35,8 @@ def save_figure(
     _check(isinstance(figure, Figure), f"figure must be a matplotlib Figure, got {type(figure).__name__}")
     if data is not None:
         _check_frame("data", data)
-    _add_result(name, {"kind": "figure", "caption": caption, "paper": paper, "data": data is not None})
+    tolerance = None if data is None else TOLERANCE
+    _add_result(name, {"kind": "figure", "caption": caption, "paper": paper, "tolerance": tolerance})
     # The default metadata name the version of matplotlib.
     figure.savefig(_folder() / f"{name}.png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})
     if data is not None:
@@ -81,38 +82,29 @@ def record_claim(
     )
     if verdict is not None:
         _check_verdict(verdict)
-    _update(
-        "claims.json",
-        id,
-        {
-            "statement": statement,
-            "paper": paper,
-            "ours": ours if isinstance(ours, str) else f"{ours:.4g}",
-            "interval": None if interval is None else [_rounded(end) for end in _ends(interval)],
-            "verdict": verdict or "not run",
-            "not_run": not_run,
-        },
-    )
+    shown = ours if isinstance(ours, str) else f"{ours:.4g}"
+    ends = None
+    if interval is not None:
+        ends = [float(f"{end:.{DIGITS}g}") for end in _ends(interval)]
+        shown = f"{shown} [{ends[0]:.4g}, {ends[1]:.4g}]".strip()
+    entry = {
+        "statement": statement,
+        "paper": paper,
+        "ours": shown,
+        "interval": ends,
+        "verdict": verdict or "not run",
+        "not_run": not_run,
+    }
+    _update("claims.json", id, entry)
 
 
 def show_ledger() -> pd.DataFrame:
     """The claims recorded so far, one row each, with whole sentences when shown in a notebook."""
-    claims = _read(_folder() / "claims.json")
-    columns = ["claim", "statement", "paper", "ours", "verdict"]
-    rows = [(id, c["statement"], c["paper"], with_interval(c), c["verdict"]) for id, c in claims.items()]
-    return _Ledger(rows, columns=columns)
-
-
-def with_interval(claim: dict[str, Any]) -> str:
-    """Our value with its uncertainty, or the reason why there is none, as one short text."""
-    if claim["not_run"]:
-        return claim["not_run"]
-    interval = claim["interval"]
-    return (
-        claim["ours"]
-        if interval is None
-        else f"{claim['ours']} [{interval[0]:.3g}, {interval[1]:.3g}]".strip()
-    )
+    rows = [
+        (id, entry["statement"], entry["paper"], entry["not_run"] or entry["ours"], entry["verdict"])
+        for id, entry in _read(_folder() / "claims.json").items()
+    ]
+    return _Ledger(rows, columns=["claim", "statement", "paper", "ours", "verdict"])
 
 
 # Rules: numbers in, verdict out.
@@ -190,10 +182,6 @@ def _write_csv(name: str, frame: pd.DataFrame) -> None:
         na_rep="nan",
         lineterminator="\n",
     )
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.{DIGITS}g}")
 
 
 def _ends(interval: Interval) -> tuple[float, float]:
