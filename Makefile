@@ -1,0 +1,58 @@
+# `make` alone lists the targets.
+PROFILE ?= embedded
+
+ifdef PYTHON
+READY :=
+else
+PYTHON := .venv/bin/python
+READY := .venv/.ready
+endif
+
+.PHONY: help figures test lab models data bench clean
+
+help:
+	@echo 'Targets:'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' Makefile
+	@echo 'Variables:'
+	@echo '  PROFILE   smoke, embedded (default), sample, paper, or the path of a YAML file of your own'
+	@echo '  NB        one notebook, for instance NB=03_blur_ig'
+	@echo '  PARAMS    parameters of the notebooks, for instance PARAMS="n_steps=20 seed=1"'
+	@echo '  PYTHON    an interpreter that is already set up; otherwise .venv is made'
+	@echo '  JOBS      notebooks at once (default: as many as the cores allow)'
+
+figures: $(READY)  ## rebuild figures, tables, ledger and gallery where they are out of date
+	$(PYTHON) -m xai_lib.reproduce --profile '$(PROFILE)' $(if $(NB),--notebook '$(NB)') \
+	    $(if $(JOBS),--jobs $(JOBS)) $(if $(PARAMS),--params $(PARAMS))
+
+test: $(READY)  ## run the tests
+	$(PYTHON) -m pytest
+
+lab: $(READY)  ## open the notebooks in JupyterLab
+	PYTHONPATH='$(CURDIR)' $(PYTHON) -m jupyterlab notebooks
+
+models: $(READY)  ## train the embedded models again
+	$(PYTHON) -m xai_lib.models.train
+
+data: $(READY)  ## fetch the real data of PROFILE, or say where to get them
+	$(PYTHON) -m xai_lib.datasets.folders --profile '$(PROFILE)'
+
+bench: $(READY)  ## measure speed and memory
+	$(PYTHON) -m pytest tests/benchmarks -q -s
+
+clean:  ## remove stamps, caches, and the results of smoke and interactive runs
+	rm -rf figures/smoke figures/interactive .pytest_cache .ruff_cache .hypothesis
+	if [ -d figures ]; then find figures -mindepth 1 -name '.*' -prune -exec rm -rf {} +; fi
+	find xai_lib tests notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+
+# The stamp is written last, so an interrupted set-up starts over from an empty folder.
+.venv/.ready: requirements.lock pyproject.toml
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo 'Python 3.11 or newer is needed as python3 (or give one that is set up: make PYTHON=...).'; exit 1; }
+	@python3 -c 'import venv, ensurepip' || \
+	    { echo 'The venv module of Python is missing (on Debian and Ubuntu: apt install python3-venv).'; exit 1; }
+	@rm -f $@
+	python3 -m venv $(if $(wildcard $@),,--clear) .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv/bin/python -m uv pip install --python .venv/bin/python --require-hashes --requirement requirements.lock
+	.venv/bin/python -m uv pip install --python .venv/bin/python --quiet --no-deps --editable .
+	@touch $@
