@@ -1,0 +1,93 @@
+"""Baselines on the engine are tested with it; here those that Captum computes."""
+
+import pytest
+import torch
+from torch import nn
+
+from xai_lib.baselines import BASELINES, GradCAM, IntegratedGradients
+
+ROUNDING = 1e-5  # Captum casts its integration weights to float32
+
+
+def rand(*shape):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+IMAGES = rand(3, 3, 4, 5)
+WEIGHTS = rand(2, 60) - 0.5
+
+
+def linear(z):
+    return z.flatten(1) @ WEIGHTS.T
+
+
+@pytest.mark.parametrize("baseline", BASELINES)
+def test_linear_is_weight_times_difference(baseline):
+    method = IntegratedGradients(linear, baseline, output="score")
+    starts = torch.stack(method.baselines(IMAGES)).mean(0)
+    attribution, delta = method.attribute(IMAGES, 1, n_steps=3, return_convergence_delta=True)
+    torch.testing.assert_close(attribution, WEIGHTS[1].view(3, 4, 5) * (IMAGES - starts), rtol=ROUNDING, atol=ROUNDING)
+    assert delta.abs().max() < ROUNDING
+
+
+def test_completeness_of_the_probability():
+    _, delta = IntegratedGradients(linear, "black+white").attribute(IMAGES, n_steps=200, return_convergence_delta=True)
+    assert delta.abs().max() < ROUNDING
+
+
+def test_grey_baseline_attributes_colour_only():
+    grey = IMAGES.mean(1, keepdim=True).expand_as(IMAGES)
+    got = IntegratedGradients(linear, "grey").attribute(grey, 0)
+    assert got.abs().max() < 1e-15
+
+
+def test_random_baselines_follow_the_seed_and_serve_every_input():
+    method = IntegratedGradients(linear, "random")
+    first, again, other = (method.baselines(IMAGES, 4, seed) for seed in (0, 0, 1))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True)) and not torch.equal(first[0], other[0])
+    assert not torch.equal(first[0], first[1]) and torch.equal(first[0][0], first[0][2])
+    assert min(b.min() for b in first) >= 0 and max(b.max() for b in first) <= 1
+
+
+@pytest.mark.parametrize("baseline", BASELINES)
+def test_grouping_does_not_matter(baseline):
+    explain = IntegratedGradients(linear, baseline).attribute
+    together = explain(IMAGES, [0, 1, 0])
+    alone = torch.cat([explain(IMAGES[i : i + 1], [0, 1, 0][i]) for i in range(3)])
+    small = explain(IMAGES, [0, 1, 0], internal_batch_size=2)
+    for other in (alone, small):
+        torch.testing.assert_close(other, together, rtol=1e-10, atol=1e-12)
+
+
+def cam_network():
+    """One positive feature map, the red channel, read by global average pooling."""
+    convolution = nn.Conv2d(3, 1, 1, bias=False)
+    convolution.weight.data = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)
+    head = nn.Linear(1, 2, bias=False)
+    head.weight.data = torch.tensor([[2.0], [-2.0]])
+    return nn.Sequential(convolution, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head).double().eval()
+
+
+@pytest.mark.parametrize("layer", ["0", 0])
+def test_grad_cam_weights_the_map_by_its_mean_gradient(layer):
+    model = cam_network()
+    cam = GradCAM(model, layer if isinstance(layer, str) else model[layer])
+    expected = (2 / 20) * IMAGES[:, :1]  # gradient of the mean over 20 positions, times 2
+    got = cam.attribute(IMAGES, 0, internal_batch_size=2)
+    torch.testing.assert_close(got.sum(1, keepdim=True), expected)
+    assert got.shape == IMAGES.shape and not got.requires_grad
+    assert (cam.attribute(IMAGES, 1) == 0).all()
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_grad_cam_enlarges_a_coarse_map():
+    model = nn.Sequential(nn.AvgPool2d(2, ceil_mode=True), *cam_network()).double()
+    got = GradCAM(model, "0").attribute(IMAGES, 0)
+    assert got.shape == IMAGES.shape and len(got[0, 0].unique()) > 6
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="baseline is 'blue'"):
+        IntegratedGradients(linear, "blue")
+    with pytest.raises(ValueError, match="layer is 'features'"):
+        GradCAM(cam_network(), "features")

@@ -1,0 +1,307 @@
+"""The one loop behind papers 1 to 4: a statistic of gradients, summed over points around each input.
+
+A method chooses where the model is probed (`points`), what is made of the gradients and how that is summed (`fold`);
+`accumulate` does the rest: chunks, memory, progress, stopping.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from captum.attr import Attribution
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from xai_lib.outputs import Problem, pose
+
+CHECK_EVERY = 16  # samples between two looks at the standard error, whatever the chunk
+Points = Callable[[Tensor, range], tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]]
+
+
+class Result(NamedTuple):
+    """What `accumulate` returns, per input in their order.
+
+    Attributes:
+        values: the folded statistic, one tensor per tensor of the problem's inputs.
+        standard_error: of `values`, or None where the fold has none.
+        n_samples: gradients taken for each input, (B,).
+    """
+
+    values: tuple[Tensor, ...]
+    standard_error: tuple[Tensor, ...] | None
+    n_samples: Tensor
+
+
+class SamplingInfo(NamedTuple):
+    """How precise an attribution is: standard error, shaped like it (None: not known), and samples used, (B,)."""
+
+    standard_error: Tensor | tuple[Tensor, ...] | None
+    n_samples: Tensor
+
+
+def accumulate(
+    problem: Problem,
+    points: Points,
+    n_samples: int,
+    fold: Callable[[], "Sum | Terms | Moments"],
+    *,
+    internal_batch_size: int | None = None,
+    tolerance: float | None = None,
+    show_progress: bool = False,
+) -> Result:
+    """Fold the gradients of the explained scalar at `n_samples` points per input.
+
+    Args:
+        problem: inputs and scalar, from `xai_lib.outputs.pose`.
+        points: maps input indices (b,) and a range of K sample indices to the points (K, b, ...), one tensor per
+            tensor of the inputs, and to their weights (broadcastable to the points) or None.
+        n_samples: points per input; with `tolerance`, the most that are taken.
+        fold: makes an empty `Sum`, `Terms` or `Moments`; one is used per input tensor.
+        internal_batch_size: rows of one forward pass; halved when memory runs out. It changes the result by
+            rounding only. By default chosen from the inputs' shapes.
+        tolerance: stop an input once the norm of its standard error is at most `tolerance` times the norm of its
+            values, looked at every `CHECK_EVERY` samples.
+        show_progress: show a progress bar that counts gradients.
+
+    Raises:
+        ValueError: `n_samples` or `internal_batch_size` is not a positive integer, `tolerance` is not positive, or
+            the model is not differentiable.
+    """
+    limit = batch_size(problem.inputs, internal_batch_size)
+    if not isinstance(n_samples, int) or n_samples < 1:
+        raise ValueError(f"n_samples is {n_samples!r}, expected an integer of at least 1.")
+    if n_samples % fold().unit:
+        raise ValueError(f"n_samples is {n_samples}, expected an even number for antithetic pairs.")
+    if tolerance is not None and not tolerance > 0:
+        raise ValueError(f"tolerance is {tolerance!r}, expected a positive number.")
+    if tolerance is not None and not fold().has_error:
+        raise ValueError("tolerance is given, expected None: this statistic has no standard error.")
+    gradients = _Gradients(problem, limit)
+    finished: list[tuple[Tensor, list[Tensor], list[Tensor] | None, int]] = []
+
+    def finish(rows: Tensor, folds: list, used: int) -> None:
+        errors = [f.standard_error() for f in folds] if folds[0].has_error else None
+        finished.append((rows, [f.result() for f in folds], errors, used))
+
+    with tqdm(total=len(problem) * n_samples, disable=not show_progress, unit="gradient") as progress:
+        for rows in problem.rows(limit):
+            folds = [fold() for _ in problem.inputs]
+            start = 0
+            while start < n_samples:
+                stop = _next_stop(start, n_samples, max(1, limit // len(rows)), folds[0].unit, tolerance)
+                where, weights = points(rows, range(start, stop))
+                values, grads = gradients(where, rows)
+                for i, (f, g) in enumerate(zip(folds, grads, strict=True)):
+                    f.update(g, values, None if weights is None else weights[i])
+                progress.update((stop - start) * len(rows))
+                start = stop
+                if tolerance and start < n_samples and start % CHECK_EVERY == 0:
+                    done = _relative_error(folds) <= tolerance
+                    if done.any():
+                        finish(rows[done], [f.take(done) for f in folds], start)
+                        rows, folds = rows[~done], [f.take(~done) for f in folds]
+                        if not len(rows):
+                            break
+            if len(rows):
+                finish(rows, folds, n_samples)
+
+    order = torch.cat([rows for rows, *_ in finished]).argsort()
+
+    def in_order(parts: list[list[Tensor]]) -> tuple[Tensor, ...]:
+        return tuple(torch.cat(tensors)[order] for tensors in zip(*parts, strict=True))
+
+    return Result(
+        in_order([values for _, values, _, _ in finished]),
+        None if finished[0][2] is None else in_order([errors for _, _, errors, _ in finished]),
+        torch.cat([torch.full_like(rows, used) for rows, _, _, used in finished])[order],
+    )
+
+
+def batch_size(inputs: tuple[Tensor, ...], requested: int | None) -> int:
+    """Rows of one forward pass: as requested, or as many as hold 2^21 numbers (2^24 on a GPU), at most 128."""
+    if requested is None:
+        budget = 2**21 if inputs[0].device.type == "cpu" else 2**24
+        return max(1, min(128, budget // sum(x[0].numel() for x in inputs)))
+    if not isinstance(requested, int) or requested < 1:
+        raise ValueError(f"internal_batch_size is {requested!r}, expected None or an integer of at least 1.")
+    return requested
+
+
+def _next_stop(start: int, n_samples: int, most: int, unit: int, tolerance: float | None) -> int:
+    """Cut samples so that no chunk splits a unit or crosses a check."""
+    stop = min(start + max(unit, most // unit * unit), n_samples)
+    return min(stop, (start // CHECK_EVERY + 1) * CHECK_EVERY) if tolerance else stop
+
+
+def _relative_error(folds: "list[Moments]") -> Tensor:
+    error = sum(f.standard_error().flatten(1).square().sum(1) for f in folds)
+    size = sum(f.result().flatten(1).square().sum(1) for f in folds)
+    return (error / size).sqrt().nan_to_num(nan=torch.inf)
+
+
+class _Gradients:
+    """Values and input gradients at points (K, b, ...), at most `limit` rows at a time."""
+
+    def __init__(self, problem: Problem, limit: int) -> None:
+        self.problem, self.limit = problem, limit
+
+    def __call__(self, points: tuple[Tensor, ...], rows: Tensor) -> tuple[Tensor, list[Tensor]]:
+        shape = points[0].shape[:2]
+        flat = tuple(p.flatten(0, 1) for p in points)
+        rows = rows.repeat(shape[0])
+        parts, start = [], 0
+        while start < len(rows):
+            here = slice(start, start + self.limit)
+            try:
+                parts.append(self._evaluate(tuple(p[here] for p in flat), rows[here]))
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not _out_of_memory(error) or self.limit == 1:
+                    raise
+                self.limit = max(1, min(self.limit, len(rows) - start) // 2)
+                continue
+            start = here.stop
+        values, *grads = (torch.cat(tensors).unflatten(0, shape) for tensors in zip(*parts, strict=True))
+        return values, grads
+
+    def _evaluate(self, points: tuple[Tensor, ...], rows: Tensor) -> tuple[Tensor, ...]:
+        with torch.enable_grad():
+            points = tuple(p.detach().requires_grad_() for p in points)
+            values = self.problem.values(points, rows)
+            if not values.requires_grad:
+                raise ValueError("forward_func is not differentiable in its inputs, expected a gradient.")
+            grads = torch.autograd.grad(values.sum(), points, allow_unused=True, materialize_grads=True)
+        return values.detach(), *grads
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+class Sum:
+    """Weighted sum over samples: `sum_k w_k g_k`."""
+
+    unit, has_error = 1, False
+
+    def __init__(self) -> None:
+        self.total: Tensor | float = 0.0
+
+    def update(self, gradients: Tensor, values: Tensor, weights: Tensor) -> None:
+        self.total = self.total + (weights * gradients).sum(0)
+
+    def result(self) -> Tensor:
+        return self.total
+
+
+class Terms:
+    """Every weighted gradient by itself, (b, K, ...): for looking at single scales, memory grows with K."""
+
+    unit, has_error = 1, False
+
+    def __init__(self) -> None:
+        self.terms: list[Tensor] = []
+
+    def update(self, gradients: Tensor, values: Tensor, weights: Tensor) -> None:
+        self.terms.append(weights * gradients)
+
+    def result(self) -> Tensor:
+        return torch.cat(self.terms).movedim(0, 1)
+
+
+class Moments:
+    """Running mean and variance over samples of a statistic of the gradient.
+
+    Args:
+        statistic: maps gradients (K, b, ...) and values (K, b) to what is averaged.
+        unit: samples that count as one independent draw: 2 for antithetic pairs.
+        variance: return the variance (biased) of the statistic instead of its mean.
+
+    Chunks are merged by Chan's formula, which keeps the variance free of cancellation.
+    """
+
+    def __init__(
+        self,
+        statistic: Callable[[Tensor, Tensor], Tensor] = lambda gradients, values: gradients,
+        unit: int = 1,
+        variance: bool = False,
+    ) -> None:
+        self.statistic, self.unit, self.variance, self.has_error = statistic, unit, variance, not variance
+        self.count, self.mean, self.squares = 0, 0.0, 0.0
+
+    def update(self, gradients: Tensor, values: Tensor, weights: None) -> None:
+        x = self.statistic(gradients, values)
+        if self.unit > 1:
+            x = x.unflatten(0, (-1, self.unit)).mean(1)
+        mean = x.mean(0)
+        delta = mean - self.mean
+        total = self.count + len(x)
+        self.squares = self.squares + (x - mean).square_().sum(0) + delta**2 * (self.count * len(x) / total)
+        self.mean = self.mean + delta * (len(x) / total)
+        self.count = total
+
+    def result(self) -> Tensor:
+        return self.squares / self.count if self.variance else self.mean
+
+    def standard_error(self) -> Tensor:
+        """Of the mean, from the spread of the independent draws; NaN for a single one."""
+        if self.count < 2:
+            return torch.full_like(self.mean, torch.nan)
+        return (self.squares / (self.count - 1) / self.count).sqrt()
+
+    def take(self, rows: Tensor) -> "Moments":
+        """The moments of some of the inputs."""
+        part = Moments(self.statistic, self.unit, self.variance)
+        part.count, part.mean, part.squares = self.count, self.mean[rows], self.squares[rows]
+        return part
+
+
+class Noise:
+    """Standard normal noise that belongs to (seed, sample index), however samples are cut into chunks.
+
+    One integer gives every input the same noise; a sequence of integers gives each input a stream of its own. With
+    `antithetic`, samples 2j and 2j + 1 carry opposite noise.
+    """
+
+    def __init__(self, seed: int | Sequence[int], n_inputs: int, antithetic: bool = False) -> None:
+        seeds = [seed] if isinstance(seed, int) else list(seed)
+        if not all(isinstance(s, int) and s >= 0 for s in seeds) or len(seeds) not in (1, n_inputs):
+            raise ValueError(f"seed is {seed!r}, expected a non-negative integer or one per input ({n_inputs}).")
+        self.shared, self.seeds, self.antithetic = isinstance(seed, int), seeds, antithetic
+
+    def draw(self, rows: Tensor, samples: range, like: Tensor, element: int = 0) -> Tensor:
+        """Noise for inputs `rows` shaped and typed as `like`, (K, b, ...), or (K, 1, ...) where all share it."""
+        seeds = self.seeds if self.shared else [self.seeds[r] for r in rows.tolist()]
+        return torch.stack([torch.stack([self._one(s, k, like[0], element) for s in seeds]) for k in samples])
+
+    def _one(self, seed: int, sample: int, like: Tensor, element: int) -> Tensor:
+        draw, sign = (sample // 2, 1 - 2 * (sample % 2)) if self.antithetic else (sample, 1)
+        state = int(np.random.SeedSequence([seed, draw, element]).generate_state(1, np.uint64)[0])
+        generator = torch.Generator(like.device).manual_seed(state)
+        noise = torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
+        return noise if sign == 1 else -noise
+
+
+class GradientMethod(Attribution):
+    """Base of the methods on this engine: Captum's constructor plus the choice of the explained scalar.
+
+    Args:
+        forward_func: differentiable model, maps inputs (B, ...) to logits (B, classes), or to scores (B,) or
+            (B, classes) with `output="score"`.
+        output: explained scalar: softmax `"probability"`, `"log_probability"`, or the model's own `"score"`.
+    """
+
+    def __init__(self, forward_func: Callable[..., Tensor], output: str = "probability") -> None:
+        super().__init__(forward_func)
+        self.output = output
+
+    def _pose(self, inputs, target, additional_forward_args, internal_batch_size) -> Problem:
+        tensors = inputs if isinstance(inputs, tuple) else (inputs,)
+        rows = internal_batch_size
+        if all(isinstance(x, Tensor) and x.numel() for x in tensors):
+            rows = batch_size(tensors, internal_batch_size)
+        return pose(self.forward_func, inputs, target, additional_forward_args, self.output, rows)
+
+
+def like_inputs(inputs: Tensor | tuple[Tensor, ...], values: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+    """Tuples in, tuples out."""
+    return values if isinstance(inputs, tuple) else values[0]

@@ -1,0 +1,148 @@
+"""Which scalar of a model is explained, for which inputs, and whether that can be done."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+OUTPUTS = ("probability", "log_probability", "score")
+TrainingDependent = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A batch of validated inputs, the scalar function explained at each of them, and its clean values.
+
+    Attributes:
+        forward_func: the model, called as `forward_func(*inputs, *additional_forward_args)`.
+        output: one of `OUTPUTS`.
+        inputs: one or more tensors, batch first: (B, ...).
+        target: class index per input, (B,), or None where `forward_func` returns a score per input.
+        additional_forward_args: passed behind the inputs; tensors of length B go with their input.
+        clean: value of the explained scalar at the inputs themselves, (B,).
+    """
+
+    forward_func: Callable[..., Tensor]
+    output: str
+    inputs: tuple[Tensor, ...]
+    target: Tensor | None
+    additional_forward_args: tuple[Any, ...]
+    clean: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.inputs[0])
+
+    def forward(self, points: tuple[Tensor, ...], rows: Tensor) -> Tensor:
+        """The model's raw output at points (R, ...) that belong to the inputs `rows`, (R,)."""
+        args = (
+            a[rows] if isinstance(a, Tensor) and a.ndim and len(a) == len(self) else a
+            for a in self.additional_forward_args
+        )
+        out = self.forward_func(*points, *args)
+        if not isinstance(out, Tensor) or not out.is_floating_point() or len(out) != len(rows):
+            given = f"a tensor of shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
+            raise ValueError(f"forward_func returned {given}, expected floats of shape ({len(rows)}, ...).")
+        if not out.isfinite().all():
+            raise ValueError("forward_func returned NaN or infinity, expected finite outputs.")
+        return out.float() if out.dtype in (torch.bfloat16, torch.float16) else out
+
+    def values(self, points: tuple[Tensor, ...], rows: Tensor) -> Tensor:
+        """The explained scalar, (R,), at points (R, ...) that belong to the inputs `rows`."""
+        return select(self.forward(points, rows), None if self.target is None else self.target[rows], self.output)
+
+    def evaluate(self, points: tuple[Tensor, ...], limit: int) -> Tensor:
+        """The explained scalar without gradients at one point per input, at most `limit` rows at a time: (B,)."""
+        with torch.no_grad():
+            return torch.cat([self.values(tuple(p[r] for p in points), r) for r in self.rows(limit)])
+
+    def rows(self, limit: int) -> tuple[Tensor, ...]:
+        """The inputs' indices in blocks of at most `limit`."""
+        return torch.arange(len(self), device=self.inputs[0].device).split(limit)
+
+
+def select(outputs: Tensor, target: Tensor | None, output: str) -> Tensor:
+    """The scalar `output` of class `target`, (R,), from raw outputs (R, classes) or scores (R,)."""
+    if target is None:
+        return outputs.flatten()
+    if output == "probability":
+        outputs = outputs.softmax(1)
+    elif output == "log_probability":
+        outputs = outputs.log_softmax(1)
+    return outputs.gather(1, target[:, None])[:, 0]
+
+
+def pose(
+    forward_func: Callable[..., Tensor],
+    inputs: Tensor | tuple[Tensor, ...],
+    target: int | Sequence[int] | Tensor | None,
+    additional_forward_args: Any,
+    output: str,
+    limit: int,
+) -> Problem:
+    """Validate the arguments of an attribution and resolve the target on the clean inputs.
+
+    Raises:
+        TypeError: an input is not a tensor of float32 or float64.
+        ValueError: an input is empty, not finite or of another batch size; the model's output is not finite or of
+            the wrong shape; the target is out of range or its number differs from the inputs'.
+    """
+    if output not in OUTPUTS:
+        raise ValueError(f"output is {output!r}, expected one of {OUTPUTS}.")
+    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    for x in inputs:
+        _check_input(x, len(inputs[0]) if isinstance(inputs[0], Tensor) and inputs[0].ndim else 0)
+    if isinstance(forward_func, nn.Module):
+        _warn_of_training_mode(forward_func)
+    args = additional_forward_args
+    args = () if args is None else args if isinstance(args, tuple) else (args,)
+    problem = Problem(forward_func, output, inputs, None, args)
+    with torch.no_grad():
+        outputs = torch.cat([problem.forward(tuple(x[r] for x in inputs), r) for r in problem.rows(limit)])
+    target = _resolve_target(target, outputs, output)
+    return Problem(forward_func, output, inputs, target, args, select(outputs, target, output))
+
+
+def _check_input(x: Any, batch: int) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"inputs holds a {type(x).__name__}, expected a tensor or a tuple of tensors.")
+    if x.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"inputs has dtype {x.dtype}, expected torch.float32 or torch.float64 (autocast lowers it).")
+    if x.ndim < 2 or x.numel() == 0 or len(x) != batch:
+        raise ValueError(f"inputs has shape {tuple(x.shape)}, expected a non-empty batch (B, ...), one B for all.")
+    if not x.isfinite().all():
+        raise ValueError("inputs contains NaN or infinity, expected finite values.")
+
+
+def _warn_of_training_mode(model: nn.Module) -> None:
+    names = [name for name, m in model.named_modules() if m.training and isinstance(m, TrainingDependent)]
+    if names:
+        warnings.warn(
+            f"forward_func is in training mode and has batch normalisation or dropout ({names[0]}): its output "
+            "depends on the batch or on chance; call .eval() first.",
+            stacklevel=4,
+        )
+
+
+def _resolve_target(target: Any, outputs: Tensor, output: str) -> Tensor | None:
+    if outputs.numel() == len(outputs) and output == "score":
+        if target is not None:
+            raise ValueError("target is given, expected None: forward_func returns one score per input.")
+        return None
+    if outputs.ndim != 2:
+        raise ValueError(f"forward_func returned shape {tuple(outputs.shape)}, expected (batch, classes).")
+    if target is None:
+        return outputs.argmax(1)
+    batch, classes = outputs.shape
+    index = torch.as_tensor(target, device=outputs.device)
+    if index.is_floating_point() or index.dtype == torch.bool:
+        raise TypeError(f"target has dtype {index.dtype}, expected integers.")
+    if index.numel() not in (1, batch):
+        raise ValueError(f"target has {index.numel()} entries, expected 1 or {batch}.")
+    if index.min() < 0 or index.max() >= classes:
+        raise ValueError(
+            f"target ranges from {index.min()} to {index.max()}, expected 0 to {classes - 1} ({classes} classes)."
+        )
+    return index.long().flatten().expand(batch)
