@@ -25,9 +25,7 @@ DPI = 150
 TOLERANCE = 1e-2  # of a column's largest absolute value
 
 
-def save_figure(
-    name: str, figure: Figure, caption: str, *, data: pd.DataFrame | None = None, paper: str = ""
-) -> None:
+def save_figure(name: str, figure: Figure, caption: str, *, data: pd.DataFrame | None = None, paper: str = "") -> None:
     """Write a figure to ``name.png`` and the plotted numbers to ``name.csv``, and show it once.
 
     ``paper`` is the paper's own number or figure, to stand beside ours in the gallery. The figure is closed.
@@ -35,12 +33,13 @@ def save_figure(
     _check(isinstance(figure, Figure), f"figure must be a matplotlib Figure, got {type(figure).__name__}")
     if data is not None:
         _check_frame("data", data)
-    tolerance = None if data is None else TOLERANCE
-    _add_result(name, {"kind": "figure", "caption": caption, "paper": paper, "tolerance": tolerance})
+    _remove_earlier(name)
     # The default metadata name the version of matplotlib.
     figure.savefig(_folder() / f"{name}.png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})
     if data is not None:
         _write_csv(name, data)
+    tolerance = None if data is None else TOLERANCE
+    _update("results.json", name, {"kind": "figure", "caption": caption, "paper": paper, "tolerance": tolerance})
     display(figure)
     plt.close(figure)  # or the inline back end would show it a second time
 
@@ -56,8 +55,9 @@ def save_table(
     _check_frame("frame", frame)
     tolerance = TOLERANCE if tolerance is None else float(tolerance)
     _check(tolerance >= 0, f"tolerance must be a number of at least 0, got {tolerance}")
-    _add_result(name, {"kind": "table", "caption": caption, "paper": paper, "tolerance": tolerance})
+    _remove_earlier(name)
     _write_csv(name, frame)
+    _update("results.json", name, {"kind": "table", "caption": caption, "paper": paper, "tolerance": tolerance})
     return frame
 
 
@@ -77,9 +77,7 @@ def record_claim(
     Either ``verdict`` is given, computed by a rule, or ``not_run``, the reason why there is none.
     """
     _check_name("id", id)
-    _check(
-        (verdict is None) != (not_run is None), f"claim {id} needs either a verdict or not_run='the reason'"
-    )
+    _check((verdict is None) != (not_run is None), f"claim {id} needs either a verdict or not_run='the reason'")
     if verdict is not None:
         _check_verdict(verdict)
     shown = ours if isinstance(ours, str) else f"{ours:.4g}"
@@ -157,11 +155,10 @@ def _folder() -> Path:
     return folder
 
 
-def _add_result(name: str, entry: dict[str, Any]) -> None:
+def _remove_earlier(name: str) -> None:
     _check_name("name", name)
-    for suffix in (".png", ".csv"):  # of an earlier result under this name
+    for suffix in (".png", ".csv"):
         (_folder() / f"{name}{suffix}").unlink(missing_ok=True)
-    _update("results.json", name, entry)
 
 
 def _update(file: str, key: str, entry: dict[str, Any]) -> None:
@@ -197,15 +194,11 @@ def _check(condition: bool, sentence: str) -> None:
 
 def _check_name(argument: str, name: Any) -> None:
     fits = isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name)
-    _check(
-        bool(fits), f"{argument} must consist of letters, digits, dots, dashes and underscores, got {name!r}"
-    )
+    _check(bool(fits), f"{argument} must consist of letters, digits, dots, dashes and underscores, got {name!r}")
 
 
 def _check_frame(argument: str, frame: Any) -> None:
-    _check(
-        isinstance(frame, pd.DataFrame), f"{argument} must be a pandas DataFrame, got {type(frame).__name__}"
-    )
+    _check(isinstance(frame, pd.DataFrame), f"{argument} must be a pandas DataFrame, got {type(frame).__name__}")
 
 
 def _check_verdict(verdict: Any) -> None:

@@ -8,25 +8,16 @@ from xai_lib.reproduce.plan import REPOSITORY, Refused
 from xai_lib.reproduce.runner import reproduce
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None, root: Path = REPOSITORY) -> int:
     parser = argparse.ArgumentParser(prog="python -m xai_lib.reproduce", description=__doc__)
-    parser.add_argument(
-        "--profile", default="embedded", help="smoke, embedded, sample, paper, or a YAML file's path"
-    )
+    parser.add_argument("--profile", default="embedded", help="smoke, embedded, sample, paper, or a YAML file's path")
     parser.add_argument("--notebook", help="one notebook (default: all)")
-    parser.add_argument(
-        "--params", nargs="+", default=[], metavar="NAME=VALUE", help="parameters of the notebooks"
-    )
+    parser.add_argument("--params", nargs="+", default=[], metavar="NAME=VALUE", help="parameters of the notebooks")
     parser.add_argument("--jobs", type=int, help="notebooks at once (default: as many as the cores allow)")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="the longest a notebook may take")
-    parser.add_argument(
-        "--root", type=Path, default=REPOSITORY, help="folder of notebooks/, data/ and figures/"
-    )
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     try:
-        return reproduce(
-            given.root.resolve(), given.profile, given.notebook, given.params, given.jobs, given.timeout
-        )
+        return reproduce(root, given.profile, given.notebook, given.params, given.jobs, given.timeout)
     except Refused as refused:
         print(refused, file=sys.stderr)
         return 2

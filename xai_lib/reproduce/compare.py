@@ -32,9 +32,7 @@ def compare_folder(root: Path, folder: Path, before: dict[str, bytes]) -> dict[s
             reference = before.get(path.name) if committed is None else committed
             new = reference is None
             report[name] = (
-                ("not committed yet", "")
-                if new
-                else compare(path.read_bytes(), reference, entry["tolerance"])
+                ("not committed yet", "") if new else compare(path.read_bytes(), reference, entry["tolerance"])
             )
     return report
 
@@ -47,18 +45,19 @@ def compare(ours: bytes, reference: bytes, tolerance: float) -> tuple[str, str]:
     if ours == reference:
         return "identical", ""
     new, old = (list(csv.reader(io.StringIO(content.decode()))) for content in (ours, reference))
-    if new[0] != old[0] or len(new) != len(old):
-        return "different", f"in shape: {len(new) - 1} rows of {new[0]}, were {len(old) - 1} of {old[0]}"
-    largest, where = 0.0, ""
-    for name, ours_column, column in zip(
-        old[0], zip(*new[1:], strict=True), zip(*old[1:], strict=True), strict=True
-    ):
+    if new[:1] != old[:1] or [*map(len, new)] != [*map(len, old)]:
+        shapes = (f"{len(table) - 1} rows of {', '.join(table[0])}" for table in (new, old))
+        return "different", f"in shape: {'; '.join(shapes)}"
+    largest, where = 0.0, "only in how numbers are written"
+    for index, name in enumerate(old[0]):
+        column = [row[index] for row in old[1:]]
         scale = max((abs(x) for x in map(_number, column) if math.isfinite(x)), default=0.0)
-        for row, (a, b) in enumerate(zip(ours_column, column, strict=True), start=1):
-            difference = _relative(a, b, scale)
+        for number, (row, before) in enumerate(zip(new[1:], column, strict=True), start=1):
+            difference = _relative(row[index], before, scale)
             if difference > largest:
-                largest, where = difference, f"in column {name}, row {row}: {a}, was {b}"
-    return ("within tolerance" if largest <= tolerance else "different"), f"by {largest:.2g} {where}"
+                largest = difference
+                where = f"by {difference:.2g} in column {name}, row {number}: {row[index]}, was {before}"
+    return ("within tolerance" if largest <= tolerance else "different"), where
 
 
 def _relative(ours: str, reference: str, scale: float) -> float:

@@ -22,17 +22,13 @@ _templates = jinja2.Environment(
     keep_trailing_newline=True,
     undefined=jinja2.StrictUndefined,
 )
-_templates.filters["cell"] = lambda text: " ".join(str(text).split()).replace(
-    "|", "\\|"
-)  # of a Markdown table
+_templates.filters["cell"] = lambda text: " ".join(str(text).split()).replace("|", "\\|")  # of a Markdown table
 
 
 def read_results(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the ledger has written to a result folder: its figures and tables, and its claims, by name."""
     paths = (folder / "results.json", folder / "claims.json")
-    results, claims = (
-        json.loads(path.read_text(encoding="utf-8")) if path.exists() else {} for path in paths
-    )
+    results, claims = (json.loads(path.read_text(encoding="utf-8")) if path.exists() else {} for path in paths)
     return results, claims
 
 

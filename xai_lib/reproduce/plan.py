@@ -17,7 +17,6 @@ from typing import Any
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-LIBRARY = REPOSITORY / "xai_lib"
 
 
 class Refused(ValueError):
@@ -40,7 +39,7 @@ class Job:
 
 
 def plan(root: Path, profile: str, notebook: str | None, assignments: Iterable[str]) -> list[Job]:
-    """The jobs of a profile: all notebooks under ``root / "notebooks"``, or the one that is named.
+    """The jobs of a profile: all notebooks of the repository under ``root``, or the one that is named.
 
     ``assignments`` ("name=value") override the profile; each goes to the notebooks that have the parameter.
     """
@@ -73,9 +72,7 @@ def read_parameters(source: Path) -> dict[str, Any]:
     """Names and default values in the notebook's ``parameters`` cell, which may hold literals only."""
     try:
         cells = read_cells(source)
-        tagged = [
-            "".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])
-        ]
+        tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
     except (ValueError, KeyError, TypeError) as error:
         raise Refused(f"{source} is not a notebook.") from error
     parameters = {}
@@ -177,10 +174,11 @@ def _check_known(kind: str, name: str, known: Iterable[str], where: str = "") ->
 
 def _shared_digest(root: Path) -> str:
     """Digest of what every notebook depends on: library, weights and cards, versions, place of real data."""
-    data = root / "data"
-    external = data / "external"
-    files = [*LIBRARY.rglob("*.py"), *(path for path in data.rglob("*") if external not in path.parents)]
-    contents = (f"{path} {_file_digest(path)}" for path in sorted(files) if path.is_file())
+    files = {path.relative_to(root): path for path in (root / "xai_lib").rglob("*.py")}
+    for top in (root / "data").glob("*"):
+        if top.name != "external":  # which may hold a million photographs
+            files |= {path.relative_to(root): path for path in (top, *top.rglob("*")) if path.is_file()}
+    contents = (f"{name} {_file_digest(path)}" for name, path in sorted(files.items()))
     return _digest(*contents, json.dumps(versions()), os.environ.get("XAI_DATA", ""))
 
 

@@ -67,11 +67,9 @@ def reproduce(
     return int(any(outcome.state == "failed" for outcome in outcomes))
 
 
-def _build(
-    root: Path, jobs: list[Job], at_once: int, timeout: float | None, received: list[int]
-) -> list[Outcome]:
+def _build(root: Path, jobs: list[Job], at_once: int, timeout: float | None, received: list[int]) -> list[Outcome]:
     outcomes = {job.name: Outcome(job) for job in jobs}
-    waiting = [job for job in jobs if not _is_up_to_date(job)]
+    waiting = [job for job in jobs if not is_up_to_date(job)]
     running: list[Run] = []
     while (waiting and not received) or running:
         while waiting and not received and len(running) < at_once:
@@ -203,7 +201,8 @@ def _stamp(job: Job, results: Path) -> dict[str, str]:
     return {"inputs": job.inputs, "outputs": folder_digest(results)}
 
 
-def _is_up_to_date(job: Job) -> bool:
+def is_up_to_date(job: Job) -> bool:
+    """Whether neither what the results depend on nor the results themselves have changed since they were built."""
     stamp = job.target / ".stamp"
     return stamp.exists() and json.loads(stamp.read_text()) == _stamp(job, job.target)
 
@@ -292,9 +291,7 @@ def _print_table(outcomes: list[Outcome]) -> None:
         verdicts = Counter(claim["verdict"] for claim in claims.values())
         seconds = f"{outcome.seconds:.1f}" if outcome.seconds else ""
         counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
-        rows.append(
-            (outcome.job.name, outcome.state, str(kinds["figure"]), str(kinds["table"]), seconds, counts)
-        )
+        rows.append((outcome.job.name, outcome.state, str(kinds["figure"]), str(kinds["table"]), seconds, counts))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print()
     for row in rows:
@@ -310,6 +307,4 @@ def _print_comparison(root: Path, outcomes: list[Outcome]) -> None:
             identical += state == "identical"
             if state != "identical":
                 print(f"{outcome.job.name}/{name}.csv: {state} {where}".rstrip())
-    print(
-        f"Against the committed tables (where there are none, against those before): {identical} identical."
-    )
+    print(f"Against the committed tables (where there are none, against those before): {identical} identical.")

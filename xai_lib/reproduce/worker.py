@@ -35,9 +35,7 @@ def main(folder: Path) -> int:
     source = Path(job["source"])
     cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
     source_ids = {cell.get("id") for cell in cells}
-    total = sum(cell["cell_type"] == "code" and bool(cell["source"]) for cell in cells) + bool(
-        job["parameters"]
-    )
+    total = sum(cell["cell_type"] == "code" and bool(cell["source"]) for cell in cells) + bool(job["parameters"])
     executed = itertools.count(1)
 
     def report_progress(**_: Any) -> None:
@@ -52,6 +50,7 @@ def main(folder: Path) -> int:
             folder / source.name,
             parameters=job["parameters"],
             kernel_name="python3",
+            language="python",
             cwd=source.parent,
             progress_bar=False,
             config=Config({"KernelManager": sockets}),
