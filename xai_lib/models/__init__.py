@@ -1,0 +1,105 @@
+"""The registry: networks by name, with images in [0, 1] as inputs and logits as outputs."""
+
+import difflib
+import hashlib
+import importlib
+import os
+from collections import OrderedDict
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+import torchvision
+import yaml
+from safetensors.torch import load
+from torch import nn
+
+from xai_lib.models.small import ARCHITECTURES, Normalize
+
+DATA = Path(__file__).resolve().parents[2] / "data"
+
+
+def model_names() -> list[str]:
+    """Names of the networks whose weights come with this repository."""
+    return list(ARCHITECTURES)
+
+
+def load_model(name: str, *, pretrained: bool = True, device: str | torch.device = "cpu") -> nn.Module:
+    """A network in eval mode, whose first layer normalises: images (batch, 3, H, W) in [0, 1] -> logits.
+
+    `name` is one of `model_names()`; a torchvision classification model ("squeezenet1_1"), whose ImageNet
+    weights torchvision finds or downloads (under TORCH_HOME, else XAI_DATA); or "package.module:function", a
+    function that returns a network when called without arguments. `pretrained=False` gives the untrained
+    copy, drawn from a fixed seed; the global random state stays as it was.
+
+    Raises ValueError for a name that is none of these, a function that returns no network, or weights that
+    differ from their card; FileNotFoundError where weights are missing.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)  # torch.manual_seed would also seed the accelerators
+        if name in ARCHITECTURES:
+            model = ARCHITECTURES[name]()
+            if pretrained:
+                model.load_state_dict(_weights(name))
+        elif ":" in name:
+            model = _imported(name)
+            if not pretrained:
+                _reset(model, name)
+        elif name in torchvision.models.list_models(module=torchvision.models):
+            model = _torchvision(name, pretrained)
+        else:
+            known = [*ARCHITECTURES, *torchvision.models.list_models(module=torchvision.models)]
+            near = ", ".join(difflib.get_close_matches(name, known, 3, 0.3) or ARCHITECTURES)
+            raise ValueError(f"no model is called {name!r}; the nearest names are {near}")
+    return model.to(device).eval()
+
+
+def _weights(name: str) -> dict[str, torch.Tensor]:
+    """The state of one of our networks, as float16, checked against its card."""
+    path, card = DATA / f"{name}.safetensors", DATA / f"{name}.yaml"
+    if not (path.exists() and card.exists()):
+        raise FileNotFoundError(f"{path} or its card is missing; python -m xai_lib.models.train {name} makes both")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != yaml.safe_load(card.read_text())["weights"]["sha256"]:
+        raise ValueError(f"{path} does not have the sha256 that its card {card.name} gives")
+    return load(content)
+
+
+def _torchvision(name: str, pretrained: bool) -> nn.Module:
+    """A torchvision classifier behind the normalisation that its default weights expect."""
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    transforms = weights.transforms()
+    environment = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}  # torchvision itself would unpickle anything
+    if "XAI_DATA" in os.environ:
+        environment["TORCH_HOME"] = os.environ.get("TORCH_HOME", os.environ["XAI_DATA"])
+    with patch.dict(os.environ, environment):
+        try:
+            model = torchvision.models.get_model(name, weights=weights if pretrained else None)
+        except OSError as error:
+            path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
+            raise FileNotFoundError(f"{path} is missing and could not be downloaded ({error})") from error
+    normalize = Normalize(tuple(transforms.mean), tuple(transforms.std))
+    return nn.Sequential(OrderedDict(normalize=normalize, classifier=model))
+
+
+def _imported(name: str) -> nn.Module:
+    """What the function "package.module:function" returns."""
+    module, _, function = name.partition(":")
+    try:
+        build = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{name!r} is no importable package.module:function ({error})") from error
+    model = build()
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{name!r} must return a torch.nn.Module, it returned {type(model).__name__}")
+    return model
+
+
+def _reset(model: nn.Module, name: str) -> None:
+    """Draw all parameters anew, by each layer's own initialisation."""
+    for module in model.modules():
+        reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+        if reset:
+            reset()
+        elif next(module.parameters(recurse=False), None) is not None:
+            raise ValueError(f"pretrained=False: {type(module).__name__} in {name!r} has no reset_parameters()")
