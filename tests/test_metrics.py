@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+import scipy.stats
+
+from xai_lib.metrics import mean_interval, rank_correlation
+
+
+def test_interval_matches_the_normal_one_for_many_values():
+    values = np.random.default_rng(0).normal(3, 2, 4000)
+    mean, (low, high) = mean_interval(values)
+    half = 1.96 * values.std() / 4000**0.5
+    assert mean == values.mean()
+    # the quantiles of 4000 resamples are themselves uncertain by some 3 % of the interval
+    assert low == pytest.approx(mean - half, abs=0.1 * half) and high == pytest.approx(mean + half, abs=0.1 * half)
+
+
+def test_interval_covers_the_mean_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    intervals = [mean_interval(rng.exponential(size=60), n_resamples=500)[1] for _ in range(400)]
+    covered = np.mean([low <= 1 <= high for low, high in intervals])
+    assert 0.88 < covered < 0.98  # 0.95 less the bootstrap's known shortfall at n = 60, +- 3 binomial errors
+
+
+@pytest.mark.parametrize("values", [[1.0], [1.0, np.nan], [[1.0, 2.0]], []])
+def test_too_few_values(values):
+    with pytest.raises(ValueError, match="values has shape"):
+        mean_interval(values)
+
+
+def test_rank_correlation_is_scipys_with_ties():
+    rng = np.random.default_rng(0)
+    maps, references = rng.integers(0, 5, (3, 4, 6)), rng.normal(size=(3, 4, 6))
+    expected = [scipy.stats.spearmanr(m.ravel(), r.ravel()).statistic for m, r in zip(maps, references, strict=True)]
+    np.testing.assert_allclose(rank_correlation(maps, references), expected, rtol=1e-12)
