@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from PIL import Image
 
 from xai_lib.reproduce.plan import read_cells
 
 VERDICTS = ["reproduced", "not reproduced", "wrong as printed", "undecided", "not run"]
 ROWS = 15  # of a table on the page; the rest is in its CSV file
+WIDE = 1.75  # times its height: a figure that gets the width of the page
 
 _templates = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -49,7 +51,10 @@ def _read_notebook(folder: Path) -> dict[str, Any]:
     results, claims = read_results(folder)
     for name, entry in results.items():
         if entry["kind"] == "table":
-            entry["table"] = _shown_table(folder / f"{name}.csv")
+            entry |= {"table": _shown_table(folder / f"{name}.csv"), "wide": True}
+        else:
+            width, height = _size(folder / f"{name}.png")
+            entry |= {"size": (width, height), "wide": width > WIDE * height}
     return {"name": folder.name, "title": _title(folder), "results": results, "claims": claims}
 
 
@@ -60,6 +65,14 @@ def _title(folder: Path) -> str:
     text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     heading = re.search(r"^# (.+)", text, re.MULTILINE)
     return heading[1] if heading else folder.name
+
+
+def _size(png: Path) -> tuple[int, int]:
+    """Width and height in pixels; a photograph's figure may be absent, for it is not committed."""
+    if not png.exists():
+        return 0, 0
+    with Image.open(png) as image:
+        return image.size
 
 
 def _shown_table(path: Path) -> dict[str, Any]:
