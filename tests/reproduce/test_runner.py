@@ -1,5 +1,6 @@
 """Building: what is out of date, whole results, and orderly ends."""
 
+import fcntl
 import json
 import os
 import signal
@@ -170,9 +171,12 @@ def test_a_result_about_to_be_replaced_is_recovered(root):
     assert contents(folder / "01_full") == before and not (folder / ".old-01_full").exists()
 
 
-def test_two_runs_do_not_meet(root):
-    import fcntl
+def test_no_notebooks_at_once_is_refused(root):
+    with pytest.raises(Refused, match="must be at least 1, got 0"):
+        reproduce(root, at_once=0)
 
+
+def test_two_runs_do_not_meet(root):
     with (root / "figures/embedded/.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(Refused, match="Another run"):

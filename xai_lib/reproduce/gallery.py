@@ -2,15 +2,12 @@
 
 import csv
 import json
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from PIL import Image
-
-from xai_lib.reproduce.plan import read_cells
 
 VERDICTS = ["reproduced", "not reproduced", "wrong as printed", "undecided", "not run"]
 ROWS = 15  # of a table on the page; the rest is in its CSV file
@@ -55,16 +52,8 @@ def _read_notebook(folder: Path) -> dict[str, Any]:
         else:
             width, height = _size(folder / f"{name}.png")
             entry |= {"size": (width, height), "wide": width > WIDE * height}
-    return {"name": folder.name, "title": _title(folder), "results": results, "claims": claims}
-
-
-def _title(folder: Path) -> str:
-    """The first heading of the executed notebook, which is not committed in every profile."""
-    path = folder / f"{folder.name}.ipynb"
-    cells = read_cells(path) if path.exists() else []
-    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-    heading = re.search(r"^# (.+)", text, re.MULTILINE)
-    return heading[1] if heading else folder.name
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    return {"name": folder.name, "title": record["title"], "results": results, "claims": claims}
 
 
 def _size(png: Path) -> tuple[int, int]:

@@ -71,7 +71,7 @@ def plan(root: Path, profile: str, notebook: str | None, assignments: Iterable[s
 def read_parameters(source: Path) -> dict[str, Any]:
     """Names and default values in the notebook's ``parameters`` cell, which may hold literals only."""
     try:
-        cells = read_cells(source)
+        cells = _read_cells(source)
         tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
     except (ValueError, KeyError, TypeError) as error:
         raise Refused(f"{source} is not a notebook.") from error
@@ -92,9 +92,11 @@ def read_parameters(source: Path) -> dict[str, Any]:
     return parameters
 
 
-def read_cells(notebook: Path) -> list[dict[str, Any]]:
-    """The cells as they stand in the file; importing nbformat would cost seconds."""
-    return json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+def read_title(source: Path) -> str:
+    """The first heading of a notebook, or its name."""
+    texts = ("".join(cell["source"]) for cell in _read_cells(source) if cell["cell_type"] == "markdown")
+    heading = re.search(r"^# (.+)", "\n".join(texts), re.MULTILINE)
+    return heading[1] if heading else source.stem
 
 
 def versions() -> dict[str, str | None]:
@@ -114,6 +116,11 @@ def folder_digest(folder: Path) -> str:
     """Digest of names and contents of a folder's files, hidden ones left out."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     return _digest(*(f"{path.relative_to(folder)} {_file_digest(path)}" for path in files))
+
+
+def _read_cells(notebook: Path) -> list[dict[str, Any]]:
+    """The cells as they stand in the file; importing nbformat would take longer than all else here."""
+    return json.loads(notebook.read_text(encoding="utf-8"))["cells"]
 
 
 def _read_profile(root: Path, profile: str) -> tuple[Path, dict[str, dict[str, Any]]]:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,17 @@ from tqdm import tqdm
 
 from xai_lib.reproduce.compare import compare_folder, git
 from xai_lib.reproduce.gallery import read_results, write_gallery
-from xai_lib.reproduce.plan import REPOSITORY, Job, Refused, folder_digest, plan, versions
+from xai_lib.reproduce.plan import REPOSITORY, Job, Refused, folder_digest, plan, read_title, versions
 from xai_lib.reproduce.processes import end_processes
 
 THREADS = 2  # per notebook, whatever the machine: sums depend on how they are divided
-POLL = 0.1  # seconds
+POLL = 0.2  # seconds
+TERMINAL = sys.stderr.isatty()
 
 
 @dataclass
 class Outcome:
-    """How a notebook ended: "built", "up to date", "failed" or "stopped"."""
+    """How a notebook ended: "built", "up to date", "failed" or "not run"."""
 
     job: Job
     state: str = "up to date"
@@ -44,11 +45,13 @@ def reproduce(
     root: Path = REPOSITORY,
     profile: str = "embedded",
     notebook: str | None = None,
-    assignments: tuple[str, ...] = (),
+    assignments: Iterable[str] = (),
     at_once: int | None = None,
     timeout: float | None = None,
 ) -> int:
     """Build what is out of date, report, and return the exit status, 128 + n after signal n."""
+    if at_once is not None and at_once < 1:
+        raise Refused(f"The number of notebooks at once must be at least 1, got {at_once}.")
     jobs = plan(root, profile, notebook, assignments)
     if not jobs:
         raise Refused(f"There is no notebook in {root / 'notebooks'}.")
@@ -122,10 +125,10 @@ class Run:
         self.bar = tqdm(
             desc=job.name,
             unit="cell",
-            disable=not sys.stderr.isatty(),
-            bar_format="{desc}: {n}/{total} cells, {elapsed}",
+            disable=not TERMINAL,
+            bar_format="{desc}: {n_fmt}/{total_fmt} cells {bar:20} {elapsed}",
         )
-        if self.bar.disable:
+        if not TERMINAL:
             print(f"{job.name}: started", flush=True)
 
     def _environment(self) -> dict[str, str]:
@@ -136,8 +139,7 @@ class Run:
             "XAI_HEADLESS": "1",
             "PYTHONPATH": os.pathsep.join(path),
             "PYTHONHASHSEED": "0",
-            "OMP_NUM_THREADS": str(THREADS),
-            "MKL_NUM_THREADS": str(THREADS),
+            **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(THREADS)),
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # cuBLAS repeats itself only with this
             "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this interpreter, not one of the user's
             "IPYTHONDIR": str(self.scratch / "ipython"),  # neither start-up files nor a shared history
@@ -148,21 +150,27 @@ class Run:
         return time.perf_counter() - self.started
 
     def show_progress(self) -> None:
+        done, _, total = self._cells().partition("/")
+        if total:
+            self.bar.n, self.bar.total = int(done), int(total)
+        self.bar.refresh()
+
+    def _cells(self) -> str:
         progress = self.work / "progress"
-        if not self.bar.disable and progress.exists() and (text := progress.read_text()):
-            self.bar.n, self.bar.total = map(int, text.split("/"))
-            self.bar.refresh()
+        return progress.read_text() if progress.exists() else ""
 
     def finish(self, root: Path, stopped: str | None) -> Outcome:
         """End all processes, then put the results in place, or what there is where the message says."""
+        self.process.kill()
         end_processes(self.results)
         status = self.process.wait()
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.bar.close()
+        cells = self._cells() or "0"
         succeeded = stopped is None and status == 0
         outcome = self._install(root) if succeeded else self._set_aside(stopped, status)
-        if self.bar.disable:
-            print(f"{self.job.name}: {outcome.state}, {outcome.seconds:.1f} s", flush=True)
+        if not TERMINAL:
+            print(f"{self.job.name}: {outcome.state}, {cells} cells, {outcome.seconds:.1f} s", flush=True)
         return outcome
 
     def _install(self, root: Path) -> Outcome:
@@ -212,6 +220,7 @@ def _run_record(root: Path, job: Job, seconds: float, cells: list[float | None])
     changes = git(root, "status", "--porcelain", "--", ".", ":!figures")
     return {
         "notebook": job.name,
+        "title": read_title(job.source),
         "parameters": job.parameters,
         "seed": job.parameters.get("seed"),
         "versions": versions(),
@@ -260,7 +269,9 @@ def _locked(folder: Path) -> Iterator[None]:
 def _signals() -> Iterator[list[int]]:
     """The signals received so far, which ask for an orderly end."""
     received: list[int] = []
-    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+        numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, lambda n, _: received.append(n)) for number in numbers}
     try:
         yield received
@@ -285,13 +296,15 @@ def _recover(folder: Path) -> None:
 def _print_table(outcomes: list[Outcome]) -> None:
     rows = [("notebook", "state", "figures", "tables", "seconds", "claims")]
     for outcome in outcomes:
-        built = outcome.state in ("built", "up to date")
-        results, claims = read_results(outcome.job.target) if built else ({}, {})
-        kinds = Counter(entry["kind"] for entry in results.values())
-        verdicts = Counter(claim["verdict"] for claim in claims.values())
-        seconds = f"{outcome.seconds:.1f}" if outcome.seconds else ""
-        counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
-        rows.append((outcome.job.name, outcome.state, str(kinds["figure"]), str(kinds["table"]), seconds, counts))
+        row = (outcome.job.name, outcome.state)
+        if outcome.state in ("built", "up to date"):
+            results, claims = read_results(outcome.job.target)
+            kinds = Counter(entry["kind"] for entry in results.values())
+            verdicts = Counter(claim["verdict"] for claim in claims.values())
+            row += (str(kinds["figure"]), str(kinds["table"]))
+            row += (f"{outcome.seconds:.1f}" if outcome.seconds else "",)
+            row += (", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())),)
+        rows.append(row + ("",) * (6 - len(row)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print()
     for row in rows:

@@ -53,6 +53,7 @@ def main(folder: Path) -> int:
             language="python",
             cwd=source.parent,
             progress_bar=False,
+            start_timeout=300,  # a machine may be busy; a kernel that dies is noticed sooner
             config=Config({"KernelManager": sockets}),
             on_cell_executed=report_progress,
         )
