@@ -16,17 +16,18 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import nbformat
-import papermill
-from nbformat import NotebookNode
-from papermill.exceptions import PapermillExecutionError
-from traitlets.config import Config
-
 from xai_lib.reproduce.processes import end_with
 
 
 def main(folder: Path) -> int:
     """Run the notebook; 0 if every cell has run."""
+    # Optional to jsonschema, which would spend most of the start-up on compiling a grammar of web addresses.
+    sys.modules["rfc3987_syntax"] = None
+    import nbformat
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
+
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     results = folder / "results"
@@ -66,36 +67,36 @@ def main(folder: Path) -> int:
 
     seconds = [cell.metadata.papermill.duration for cell in notebook.cells if cell.cell_type == "code"]
     (folder / "seconds.json").write_text(json.dumps(seconds))
-    nbformat.write(_without_traces(notebook, source_ids), results / source.name)
+    nbformat.write(nbformat.from_dict(_without_traces(notebook, source_ids)), results / source.name)
     return 0
 
 
-def _without_traces(notebook: NotebookNode, source_ids: set[str | None]) -> NotebookNode:
+def _without_traces(notebook: dict[str, Any], source_ids: set[str | None]) -> dict[str, Any]:
     """The executed notebook without what differs between runs: times, process numbers, addresses, ids."""
     kept = ("kernelspec", "language_info")
-    notebook.metadata = {key: value for key, value in notebook.metadata.items() if key in kept}
+    notebook["metadata"] = {key: value for key, value in notebook["metadata"].items() if key in kept}
     root = os.environ["PYTHONPATH"].split(os.pathsep)[0]
     # A kernel names its cells after a folder with its process number.
     changing = rf" at 0x[0-9a-f]+|{re.escape(tempfile.gettempdir())}/ipykernel_\d+/|{re.escape(root)}/"
-    for number, cell in enumerate(notebook.cells):
-        if "id" in cell and cell.id not in source_ids:  # injected by papermill
-            cell.id = f"cell-{number}"
+    for number, cell in enumerate(notebook["cells"]):
+        if "id" in cell and cell["id"] not in source_ids:  # injected by papermill
+            cell["id"] = f"cell-{number}"
         for key in ("papermill", "execution"):
-            cell.metadata.pop(key, None)
-        if cell.cell_type == "code":
-            outputs = json.dumps(_joined(cell.outputs), ensure_ascii=False)
-            cell.outputs = nbformat.from_dict(json.loads(re.sub(changing, "", outputs)))
+            cell["metadata"].pop(key, None)
+        if cell["cell_type"] == "code":
+            outputs = json.dumps(_joined(cell["outputs"]), ensure_ascii=False)
+            cell["outputs"] = json.loads(re.sub(changing, "", outputs))
     return notebook
 
 
-def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+def _joined(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Outputs with successive printed pieces joined per stream: how they are cut depends on timing."""
     joined = []
-    for printed, group in itertools.groupby(outputs, lambda output: output.output_type == "stream"):
+    for printed, group in itertools.groupby(outputs, lambda output: output["output_type"] == "stream"):
         pieces = list(group)
         if printed:
-            text = {name: "".join(p.text for p in pieces if p.name == name) for name in ("stdout", "stderr")}
-            pieces = [nbformat.v4.new_output("stream", name=n, text=t) for n, t in text.items() if t]
+            text = {name: "".join(p["text"] for p in pieces if p["name"] == name) for name in ("stdout", "stderr")}
+            pieces = [{"output_type": "stream", "name": name, "text": text[name]} for name in text if text[name]]
         joined += pieces
     return joined
 
