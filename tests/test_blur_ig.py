@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.problems import PROBLEMS, Logged, W, X
-from xai_lib.blur_ig import BlurIG, Scales, path_probabilities, second_last_label, sigma_grid
+from xai_lib.blur_ig import (
+    BlurIG,
+    Scales,
+    blur_path,
+    path_probabilities,
+    recognition_scale,
+    second_last_label,
+    sigma_grid,
+    straight_path,
+)
 from xai_lib.scale_space import scale_space
 
 ROUNDING = 1e-12
@@ -239,10 +248,34 @@ def test_bad_arguments_stop_before_any_gradient(change, message):
     assert model.points == []
 
 
-def test_path_probabilities_and_second_last_label():
-    path = scale_space(IMAGES, (-2, -1))(sigma_grid(8.0, 10))
-    probabilities = path_probabilities(softmax_linear, path)
+def test_path_probabilities():
+    probabilities = path_probabilities(softmax_linear, blur_path(IMAGES, sigma_grid(8.0, 10)))
     assert probabilities.shape == (11, 4, 3)
     torch.testing.assert_close(probabilities[-1], softmax_linear(IMAGES).softmax(1))
-    one_hot = torch.nn.functional.one_hot(torch.tensor([[2, 1, 0], [1, 1, 0], [2, 1, 0], [1, 1, 0]])).double()
-    assert second_last_label(one_hot, torch.tensor([1, 1, 0])).tolist() == [2, -1, -1]
+
+
+def test_paths():
+    start = torch.zeros_like(IMAGES)
+    straight = list(straight_path(start, IMAGES, 4))
+    assert len(straight) == 5 and torch.equal(straight[0], start) and torch.equal(straight[4], IMAGES)
+    torch.testing.assert_close(straight[1], IMAGES / 4)
+    for s, image in zip((2.0, 0.0), blur_path(IMAGES, (2.0, 0.0), dims=(-1,)), strict=True):
+        assert torch.equal(image, scale_space(IMAGES, (-1,))(torch.tensor([s]))[0])
+
+
+def test_second_last_label():
+    """The first input changes from 2 to 1, the second is always 1, the third ends as 0 and was 2 before a 1."""
+    path = torch.tensor([[2, 1, 2], [2, 1, 1], [1, 1, 0]])
+    got = second_last_label(torch.nn.functional.one_hot(path).double(), torch.tensor([1, 1, 0]))
+    assert got.tolist() == [2, -1, 1]
+
+
+def test_recognition_scale_of_known_curves():
+    sigma = sigma_grid(32.0, 400)
+    true = torch.tensor([1.0, 4.0])
+    probability = torch.exp(-np.log(2) * sigma[:, None] / true) * torch.tensor([0.9, 0.3])
+    flat = torch.full((401, 1), 0.5)
+    got = recognition_scale(sigma, torch.cat([probability, flat], 1))
+    torch.testing.assert_close(got, torch.tensor([1.0, 4.0, 32.0]).double(), rtol=1e-3, atol=0)
+    again = torch.tensor([0.9, 0.1, 0.7, 1.0]).view(4, 1)  # recovers at coarser scales: the first fall counts
+    assert recognition_scale(torch.tensor([3.0, 2.0, 1.0, 0.0]), again).item() == pytest.approx(1 + 0.2 / 0.6)

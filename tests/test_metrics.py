@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from xai_lib.metrics import mean_interval, rank_correlation
+from xai_lib.metrics import difference_interval, mean_interval, rank_correlation
 
 
 def test_interval_matches_the_normal_one_for_many_values():
@@ -19,6 +19,16 @@ def test_interval_covers_the_mean_as_often_as_it_says():
     intervals = [mean_interval(rng.exponential(size=60), n_resamples=500)[1] for _ in range(400)]
     covered = np.mean([low <= 1 <= high for low, high in intervals])
     assert 0.88 < covered < 0.98  # 0.95 less the bootstrap's known shortfall at n = 60, +- 3 binomial errors
+
+
+def test_difference_of_two_samples():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(1, 2, 3000), rng.normal(0, 1, 1500)
+    difference, (low, high) = difference_interval(a, b)
+    half = 1.96 * np.sqrt(a.var() / 3000 + b.var() / 1500)
+    assert difference == pytest.approx(a.mean() - b.mean())
+    assert low == pytest.approx(difference - half, abs=0.1 * half)
+    assert high == pytest.approx(difference + half, abs=0.1 * half)
 
 
 @pytest.mark.parametrize("values", [[1.0], [1.0, np.nan], [[1.0, 2.0]], []])

@@ -3,7 +3,7 @@
 Xu, Venugopalan, Sundararajan: Attribution in Scale and Space, CVPR 2020.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -125,11 +125,23 @@ def sigma_grid(max_sigma: float, n_steps: int) -> Tensor:
     return FINEST_SIGMA * ((1 + (max_sigma / FINEST_SIGMA) ** 2) ** share - 1).sqrt()
 
 
-def path_probabilities(model: Callable[[Tensor], Tensor], path: Tensor) -> Tensor:
-    """Class probabilities along a path of inputs (K, B, ...): (K, B, classes)."""
+def blur_path(x: Tensor, sigma: Iterable[float], dims: Sequence[int] | None = None) -> Iterator[Tensor]:
+    """The batch `x` blurred to each of the scales `sigma`, in pixels."""
+    blur = scale_space(x, _blurred_dims(x, dims))
+    return (blur(torch.as_tensor([s], dtype=torch.float64))[0] for s in sigma)
+
+
+def straight_path(start: Tensor, x: Tensor, n_steps: int) -> Iterator[Tensor]:
+    """The path of integrated gradients from `start` to the batch `x`: n_steps + 1 batches, both ends included."""
+    return (start + k / n_steps * (x - start) for k in range(n_steps + 1))
+
+
+def path_probabilities(model: Callable[[Tensor], Tensor], path: Iterable[Tensor]) -> Tensor:
+    """Class probabilities at every point (B, ...) of a path of batches: (K, B, classes)."""
     with torch.no_grad():
-        parts = path.flatten(0, 1).split(batch_size((path[0],), None))
-        return torch.cat([model(part).softmax(1) for part in parts]).unflatten(0, path.shape[:2])
+        return torch.stack(
+            [torch.cat([model(part).softmax(1) for part in point.split(batch_size((point,), None))]) for point in path]
+        )
 
 
 def second_last_label(probabilities: Tensor, label: Tensor) -> Tensor:
@@ -141,6 +153,23 @@ def second_last_label(probabilities: Tensor, label: Tensor) -> Tensor:
     differs = predicted != label
     last = len(predicted) - 1 - differs.flip(0).int().argmax(0)
     return torch.where(differs.any(0), predicted.gather(0, last[None])[0], -1)
+
+
+def recognition_scale(sigma: Tensor, probability: Tensor) -> Tensor:
+    """The scale in pixels at which blurring halves a class's probability: (B,).
+
+    `sigma`, (K,), falls from coarse to fine, ending in 0, and `probability`, (K, B), belongs to it. Seen from the
+    clean input, it is the first scale with half the clean probability, interpolated linearly; since BlurIG is
+    complete, about half of its attribution comes from finer scales. Never halved: the coarsest scale.
+    """
+    share = (probability / probability[-1]).flip(0)  # from fine to coarse
+    fine = sigma.flip(0).to(share)
+    below = share < 0.5
+    after = torch.where(below.any(0), below.int().argmax(0), len(share) - 1)
+    before = (after - 1).clamp(min=0)
+    high, low = share.gather(0, before[None])[0], share.gather(0, after[None])[0]
+    crossed = fine[before] + (high - 0.5) / (high - low) * (fine[after] - fine[before])
+    return torch.where(below.any(0), crossed, fine[-1])
 
 
 def _blurred_dims(x: Any, dims: Sequence[int] | None) -> tuple[int, ...]:

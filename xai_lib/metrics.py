@@ -13,13 +13,39 @@ def mean_interval(
     Raises:
         ValueError: there are fewer than two values, or one is not finite.
     """
+    values = _checked(values)
+    return float(values.mean()), _percentiles(_resampled_means(values, seed, n_resamples), confidence)
+
+
+def difference_interval(
+    a: ArrayLike, b: ArrayLike, confidence: float = 0.95, seed: int = 0, n_resamples: int = 4000
+) -> tuple[float, tuple[float, float]]:
+    """The difference of the means of two independent samples, mean(a) - mean(b), and its bootstrap interval.
+
+    Raises:
+        ValueError: as `mean_interval`.
+    """
+    a, b = _checked(a), _checked(b)
+    drawn = _resampled_means(a, seed, n_resamples) - _resampled_means(b, seed + 1, n_resamples)
+    return float(a.mean() - b.mean()), _percentiles(drawn, confidence)
+
+
+def _checked(values: ArrayLike) -> np.ndarray:
     values = np.asarray(values, dtype=float)
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
         raise ValueError(f"values has shape {values.shape}, expected at least two finite numbers in a row.")
+    return values
+
+
+def _resampled_means(values: np.ndarray, seed: int, n_resamples: int) -> np.ndarray:
     drawn = np.random.default_rng(seed).integers(len(values), size=(n_resamples, len(values)))
+    return values[drawn].mean(1)
+
+
+def _percentiles(drawn: np.ndarray, confidence: float) -> tuple[float, float]:
     tail = (1 - confidence) / 2
-    low, high = np.quantile(values[drawn].mean(1), [tail, 1 - tail])
-    return float(values.mean()), (float(low), float(high))
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def rank_correlation(maps: ArrayLike, references: ArrayLike) -> np.ndarray:

@@ -1,0 +1,100 @@
+"""One style for all figures, and one way to show an attribution."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from torch import Tensor
+
+SIGNED = "RdBu_r"  # red speaks for the class, blue against it
+COLOURS = sns.color_palette("colorblind")
+CLIP = 99.5  # percentile of |attribution| at which colours saturate
+
+
+def use_style() -> None:
+    """Set the style of all figures of a notebook."""
+    sns.set_theme(context="notebook", style="ticks", palette=COLOURS)
+    plt.rcParams.update(
+        {
+            "axes.spines.right": False,
+            "axes.spines.top": False,
+            "axes.titlesize": 11,
+            "axes.labelsize": 11,
+            "figure.constrained_layout.use": True,
+            "image.interpolation": "bicubic",
+            "legend.frameon": False,
+            "svg.hashsalt": "xai_lib",
+        }
+    )
+
+
+def show_image(ax: Axes, image: Tensor, title: str = "") -> AxesImage:
+    """Show an image (C, H, W) in [0, 1] without axes."""
+    shown = ax.imshow(image.detach().cpu().movedim(0, -1).clamp(0, 1).squeeze(-1), cmap="gray", vmin=0, vmax=1)
+    return _finish(ax, shown, title)
+
+
+def show_attribution(ax: Axes, attribution: Tensor, title: str = "", outline: Tensor | None = None) -> AxesImage:
+    """Show an attribution (C, H, W), summed over channels: red for the class, blue against it, white at zero.
+
+    Colours saturate at the 99.5th percentile of the absolute values. `outline`, (H, W) bool, is drawn as a thin line.
+    """
+    values = attribution.detach().cpu().sum(0).numpy()
+    limit = float(np.percentile(np.abs(values), CLIP)) or 1.0
+    shown = ax.imshow(values, cmap=SIGNED, vmin=-limit, vmax=limit)
+    if outline is not None:
+        ax.contour(outline.cpu().numpy(), levels=[0.5], colors="0.45", linewidths=0.7)
+    return _finish(ax, shown, title)
+
+
+def image_grid(rows: int, columns: int, size: float = 1.8, row_labels: Sequence[str] = ()) -> tuple[Figure, np.ndarray]:
+    """A grid of square axes without frames, (rows, columns), with a label at the left of each row."""
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * size, rows * size), squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, label in zip(axes[:, 0], row_labels, strict=False):
+        ax.text(-0.06, 0.5, label, transform=ax.transAxes, rotation=90, ha="right", va="center", fontsize=11)
+    return figure, axes
+
+
+def signed_colour_bar(figure: Figure, axes: np.ndarray, shown: AxesImage) -> None:
+    """One colour bar for maps that are each scaled to their own range."""
+    bar = figure.colorbar(shown, ax=axes, shrink=min(1.0, 1.2 / len(axes) ** 0.5), aspect=25, pad=0.01)
+    low, high = shown.get_clim()
+    bar.set_ticks([low, 0, high], labels=["against\nthe class", "0", "for\nthe class"])
+    bar.outline.set_visible(False)
+
+
+def attribution_grid(
+    images: Tensor,
+    attributions: Mapping[str, Tensor],
+    titles: Sequence[str] = (),
+    outlines: Tensor | None = None,
+    size: float = 1.8,
+) -> Figure:
+    """A column per image (B, C, H, W), a row per method's attributions (B, C, H, W), each map on its own scale."""
+    figure, axes = image_grid(len(attributions) + 1, len(images), size, ["input", *attributions])
+    for column, image in enumerate(images):
+        show_image(axes[0, column], image, titles[column] if titles else "")
+        for ax, maps in zip(axes[1:, column], attributions.values(), strict=True):
+            shown = show_attribution(ax, maps[column], outline=None if outlines is None else outlines[column])
+    signed_colour_bar(figure, axes[1:], shown)
+    return figure
+
+
+def blur_axis(ax: Axes, max_sigma: float) -> None:
+    """Make the x axis a blur in pixels that falls from left to right, as the image comes into focus."""
+    ticks = [t for t in (0, 1, 3, 10, 30, 100) if t <= max_sigma]
+    ax.set(xscale="symlog", xlim=(max_sigma, 0), xlabel="blur $\\sigma$ (pixels)")
+    ax.set_xticks(ticks, labels=[str(t) for t in ticks])
+    ax.minorticks_off()
+
+
+def _finish(ax: Axes, shown: AxesImage, title: str) -> AxesImage:
+    ax.set_title(title)
+    ax.set_axis_off()
+    return shown
