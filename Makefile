@@ -8,6 +8,8 @@ PYTHON := .venv/bin/python
 READY := .venv/.ready
 endif
 
+OPTIONS = $(if $(NB),--notebook '$(NB)') $(if $(JOBS),--jobs $(JOBS)) $(if $(PARAMS),--params $(PARAMS))
+
 .PHONY: help figures test lab models data bench clean
 
 help:
@@ -21,8 +23,7 @@ help:
 	@echo '  JOBS      notebooks at once (default: as many as the cores allow)'
 
 figures: $(READY)  ## rebuild figures, tables, ledger and gallery where they are out of date
-	$(PYTHON) -m xai_lib.reproduce --profile '$(PROFILE)' $(if $(NB),--notebook '$(NB)') \
-	    $(if $(JOBS),--jobs $(JOBS)) $(if $(PARAMS),--params $(PARAMS))
+	$(PYTHON) -m xai_lib.reproduce --profile '$(PROFILE)' $(strip $(OPTIONS))
 
 test: $(READY)  ## run the tests
 	$(PYTHON) -m pytest
