@@ -133,6 +133,8 @@ class Run:
 
     def _environment(self) -> dict[str, str]:
         inherited = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
+        if inherited.get("XAI_DATA"):  # perhaps relative to here, while a notebook runs in its own folder
+            inherited["XAI_DATA"] = os.path.abspath(inherited["XAI_DATA"])
         path = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
         return inherited | {
             "XAI_RUN": str(self.results),
