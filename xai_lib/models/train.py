@@ -31,10 +31,10 @@ TRAIN_COUNTS, TEST_COUNTS = (12_000, 4_000), (1_000, 600)  # scenes of one and o
 BATCH, BLURRED = 64, 20  # images per step, and how many of them are blurred
 BLUR_SIGMAS = np.geomspace(0.4, 18, 32)  # px
 RECIPES = {  # epochs, peak learning rate
-    "scenes_resnet": (12, 4e-3),
+    "scenes_resnet": (14, 4e-3),
     "scenes_vgg": (12, 4e-3),
     "scenes_vit": (18, 2e-3),
-    "scenes_convnext": (14, 4e-3),
+    "scenes_convnext": (16, 4e-3),
 }
 
 
@@ -99,9 +99,9 @@ def evaluate(model: nn.Module) -> dict[str, float | dict[str, float]]:
     def scale(group: tuple[int, ...]) -> float:
         members = torch.isin(labels, torch.tensor(group))
         halved = own[:, members].mean(1) < 0.5 * own[0, members].mean()
-        return round(float(sigmas[halved.int().argmax()]), 2)
+        return round(sigmas[halved.int().argmax()].item(), 2)
 
-    sigmas = np.geomspace(0.1, 32, 60)  # blur at 0.1 px is none
+    sigmas = [0.1, *np.geomspace(0.5, 30, 24)]  # blur of 0.1 px is none
     own = torch.stack([probabilities(sigma).gather(1, one.labels)[:, 0] for sigma in sigmas])
     top_two = model(two.images).topk(2).indices.sort().values
     blurred = probabilities(16)
@@ -146,7 +146,7 @@ def save(name: str, model: nn.Module) -> None:
         },
         "command": f"python -m xai_lib.models.train {name}",
         "versions": {"python": platform.python_version()}
-        | {m.__name__: m.__version__ for m in (torch, torchvision, np, scipy, skimage)},
+        | {m.__name__: str(m.__version__) for m in (torch, torchvision, np, scipy, skimage)},
     }
     (DATA / f"{name}.yaml").write_text(yaml.safe_dump(card, sort_keys=False))
     print(yaml.safe_dump(card["held_out"], sort_keys=False))
