@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from xai_lib.metrics import difference_interval, mean_interval, rank_correlation
+from xai_lib.metrics import difference_interval, mean_interval, outline_concentration, rank_correlation
 
 
 def test_interval_matches_the_normal_one_for_many_values():
@@ -42,3 +42,18 @@ def test_rank_correlation_is_scipys_with_ties():
     maps, references = rng.integers(0, 5, (3, 4, 6)), rng.normal(size=(3, 4, 6))
     expected = [scipy.stats.spearmanr(m.ravel(), r.ravel()).statistic for m, r in zip(maps, references, strict=True)]
     np.testing.assert_allclose(rank_correlation(maps, references), expected, rtol=1e-12)
+
+
+def test_outline_concentration():
+    """A square of 10 pixels, grown in diamonds: its corners gain 1 pixel within 2 of the outline, 15 within 6."""
+    mask = np.zeros((2, 30, 30), bool)
+    mask[0, 10:20, 10:20] = True
+    mask[1, 0:10, 10:20] = True  # at the border of the image there is no outline
+    inside = np.zeros_like(mask)
+    inside[0, 12:18, 12:18] = True
+    inside[1, 0:8, 12:18] = True
+    np.testing.assert_allclose(outline_concentration(np.full(mask.shape, 3.0), mask), 1)
+    np.testing.assert_allclose(outline_concentration(inside, mask), 0)
+    edge = mask & ~inside
+    around, outline = 100 + 4 * (10 * 6 + 15), 100 - 36 + 4 * (10 * 2 + 1)
+    assert outline_concentration(edge, mask)[0] == pytest.approx(around / outline)
