@@ -1,7 +1,7 @@
 """Figures, tables and claims of a notebook, written so that a rebuild gives the same bytes.
 
-Results go to the folder named by the environment variable ``XAI_RUN`` (set by ``xai_lib.reproduce``), and to
-``figures/interactive/`` when a notebook is run by hand. ``results.json`` and ``claims.json`` in that folder
+Results go to the folder named by the environment variable `XAI_RUN` (set by `xai_lib.reproduce`), and to
+`figures/interactive/` when a notebook is run by hand. `results.json` and `claims.json` in that folder
 hold the captions and the ledger entries. A verdict is computed by one of the rules below, never typed in.
 """
 
@@ -26,9 +26,9 @@ TOLERANCE = 1e-2  # of a column's largest absolute value
 
 
 def save_figure(name: str, figure: Figure, caption: str, *, data: pd.DataFrame | None = None, paper: str = "") -> None:
-    """Write a figure to ``name.png`` and the plotted numbers to ``name.csv``, and show it once.
+    """Write a figure to `name.png` and the plotted numbers to `name.csv`, and show it once.
 
-    ``paper`` is the paper's own number or figure, to stand beside ours in the gallery. The figure is closed.
+    `paper` is the paper's own number or figure, to stand beside ours in the gallery. The figure is closed.
     """
     _check(isinstance(figure, Figure), f"figure must be a matplotlib Figure, got {type(figure).__name__}")
     if data is not None:
@@ -47,9 +47,9 @@ def save_figure(name: str, figure: Figure, caption: str, *, data: pd.DataFrame |
 def save_table(
     name: str, frame: pd.DataFrame, caption: str, *, paper: str = "", tolerance: float | None = None
 ) -> pd.DataFrame:
-    """Write a table to ``name.csv`` and return it, so that it shows as the cell's result.
+    """Write a table to `name.csv` and return it, so that it shows as the cell's result.
 
-    ``tolerance`` is how far a rebuilt number may be from the committed one, relative to the largest absolute
+    `tolerance` is how far a rebuilt number may be from the committed one, relative to the largest absolute
     value of its column (default 1e-2). An index other than the default one is written as columns.
     """
     _check_frame("frame", frame)
@@ -73,8 +73,8 @@ def record_claim(
 ) -> None:
     """Enter a claim of the paper into the ledger.
 
-    ``paper`` is the paper's value, ``ours`` the one measured here, ``interval`` its uncertainty (low, high).
-    Either ``verdict`` is given, computed by a rule, or ``not_run``, the reason why there is none.
+    `paper` is the paper's value, `ours` the one measured here, `interval` its uncertainty (low, high).
+    Either `verdict` is given, computed by a rule, or `not_run`, the reason why there is none.
     """
     _check_name("id", id)
     _check((verdict is None) != (not_run is None), f"claim {id} needs either a verdict or not_run='the reason'")

@@ -72,7 +72,7 @@ def test_what_has_not_changed_is_not_built(root, capsys):
 
 
 def command(root, *arguments):
-    """``python -m xai_lib.reproduce`` for another repository."""
+    """`python -m xai_lib.reproduce` for another repository."""
     call = "import pathlib, sys; from xai_lib.reproduce.__main__ import main; "
     call += "sys.exit(main(sys.argv[2:], pathlib.Path(sys.argv[1])))"
     return [sys.executable, "-c", call, str(root), *arguments]

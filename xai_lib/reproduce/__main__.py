@@ -1,4 +1,4 @@
-"""Rebuild the figures and tables of a profile (``make figures`` calls this)."""
+"""Rebuild the figures and tables of a profile (`make figures` calls this)."""
 
 import argparse
 import sys

@@ -21,7 +21,7 @@ def git(root: Path, *arguments: str) -> bytes | None:
 def compare_folder(root: Path, folder: Path, before: dict[str, bytes]) -> dict[str, tuple[str, str]]:
     """For every result with numbers: how it compares, and where it differs most.
 
-    The reference is the committed file, or the one that was there ``before`` where none is committed.
+    The reference is the committed file, or the one that was there `before` where none is committed.
     """
     report = {}
     results, _ = read_results(folder)

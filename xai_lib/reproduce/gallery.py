@@ -32,7 +32,7 @@ def read_results(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def write_gallery(folder: Path) -> None:
-    """Write ``CLAIMS.md`` and ``index.html`` for all results under ``folder``."""
+    """Write `CLAIMS.md` and `index.html` for all results under `folder`."""
     notebooks = [_read_notebook(path) for path in sorted(folder.iterdir()) if (path / "run.json").exists()]
     counts = Counter(claim["verdict"] for notebook in notebooks for claim in notebook["claims"].values())
     content = {

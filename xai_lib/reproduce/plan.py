@@ -25,7 +25,7 @@ class Refused(ValueError):
 
 @dataclass(frozen=True)
 class Job:
-    """A notebook to be run with ``overrides`` in place of some of its parameters' defaults."""
+    """A notebook to be run with `overrides` in place of some of its parameters' defaults."""
 
     source: Path
     target: Path  # the folder of its results
@@ -39,9 +39,9 @@ class Job:
 
 
 def plan(root: Path, profile: str, notebook: str | None, assignments: Iterable[str]) -> list[Job]:
-    """The jobs of a profile: all notebooks of the repository under ``root``, or the one that is named.
+    """The jobs of a profile: all notebooks of the repository under `root`, or the one that is named.
 
-    ``assignments`` ("name=value") override the profile; each goes to the notebooks that have the parameter.
+    `assignments` ("name=value") override the profile; each goes to the notebooks that have the parameter.
     """
     sources = {path.stem: path for path in sorted((root / "notebooks").glob("*.ipynb"))}
     folder, of_profile = _read_profile(root, profile)
@@ -69,7 +69,7 @@ def plan(root: Path, profile: str, notebook: str | None, assignments: Iterable[s
 
 
 def read_parameters(source: Path) -> dict[str, Any]:
-    """Names and default values in the notebook's ``parameters`` cell, which may hold literals only."""
+    """Names and default values in the notebook's `parameters` cell, which may hold literals only."""
     try:
         cells = _read_cells(source)
         tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]

@@ -9,7 +9,7 @@ import psutil
 
 
 def end_processes(results: Path) -> None:
-    """Kill every other process of the job that writes to ``results``.
+    """Kill every other process of the job that writes to `results`.
 
     A kernel gets a session of its own and outlives a killed parent. What still tells whose it is, is the
     environment that all processes of a job inherit.

@@ -1,7 +1,7 @@
-"""Runs one notebook in a process of its own: ``python -m xai_lib.reproduce.worker FOLDER``.
+"""Runs one notebook in a process of its own: `python -m xai_lib.reproduce.worker FOLDER`.
 
-The runner starts it. ``FOLDER/job.json`` says what to run. Results appear in ``FOLDER/results``; the notebook
-as far as it came and, after a failure, ``traceback.txt`` appear beside it.
+The runner starts it. `FOLDER/job.json` says what to run. Results appear in `FOLDER/results`; the notebook
+as far as it came and, after a failure, `traceback.txt` appear beside it.
 """
 
 import itertools

@@ -1,0 +1,45 @@
+"""Benchmarks report ratios measured in one run; `make bench` writes them to a Markdown table."""
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+TABLE = Path(__file__).with_name("RESULTS.md")
+ROUNDS = 7
+
+
+def interleaved(*functions: Callable[[], object]) -> list[list[float]]:
+    """Seconds of each function in `ROUNDS` rounds, taken in turn so that drift of the machine hits all alike."""
+    for function in functions:
+        function()
+    seconds = [[] for _ in functions]
+    for _ in range(ROUNDS):
+        for function, taken in zip(functions, seconds, strict=True):
+            start = time.perf_counter()
+            function()
+            taken.append(time.perf_counter() - start)
+    return seconds
+
+
+def median_ratio(a: list[float], b: list[float]) -> float:
+    """Median over the rounds of a / b."""
+    return statistics.median(x / y for x, y in zip(a, b, strict=True))
+
+
+@pytest.fixture(scope="session")
+def report():
+    """Collects rows (what, measured, wanted) and writes them at the end."""
+    torch.set_num_threads(2)
+    rows: list[tuple[str, str, str]] = []
+    yield lambda *row: (rows.append(row), print(" | ".join(row)))
+    header = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    lines = [
+        f"# Benchmarks\n\nRatios of one run, medians of {ROUNDS} rounds; {header}.\n",
+        "| what | measured | wanted |",
+    ]
+    TABLE.write_text("\n".join([*lines, "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]) + "\n")
