@@ -34,7 +34,8 @@ def use_style() -> None:
 
 def show_image(ax: Axes, image: Tensor, title: str = "") -> AxesImage:
     """Show an image (C, H, W) in [0, 1] without axes."""
-    shown = ax.imshow(image.detach().cpu().movedim(0, -1).clamp(0, 1).squeeze(-1), cmap="gray", vmin=0, vmax=1)
+    pixels = image.detach().cpu().clamp(0, 1).movedim(0, -1).squeeze(-1).numpy()
+    shown = ax.imshow(pixels, cmap="gray", vmin=0, vmax=1)
     return _finish(ax, shown, title)
 
 

@@ -1,0 +1,46 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+from xai_lib.plots import attribution_grid, blur_axis, show_attribution, show_image, use_style
+
+
+@pytest.fixture(autouse=True)
+def style():
+    with plt.rc_context():
+        use_style()
+        yield
+    plt.close("all")
+
+
+def test_attribution_is_the_signed_sum_over_channels_on_a_symmetric_scale():
+    attribution = torch.stack([torch.linspace(-1, 3, 100).view(10, 10), torch.ones(10, 10)])
+    shown = show_attribution(plt.figure().gca(), attribution)
+    np.testing.assert_allclose(shown.get_array(), attribution.sum(0).numpy())
+    low, high = shown.get_clim()
+    assert low == -high and high == pytest.approx(np.percentile(attribution.sum(0).abs().numpy(), 99.5))
+
+
+def test_an_attribution_of_zero_is_white():
+    shown = show_attribution(plt.figure().gca(), torch.zeros(3, 5, 5), outline=torch.eye(5, dtype=torch.bool))
+    assert shown.get_clim() == (-1, 1)
+
+
+def test_images_are_shown_channels_last_and_grey_ones_too():
+    image = torch.rand(3, 4, 6, generator=torch.Generator().manual_seed(0))
+    assert show_image(plt.figure().gca(), image).get_array().shape == (4, 6, 3)
+    assert show_image(plt.figure().gca(), image[:1]).get_array().shape == (4, 6)
+
+
+def test_grid_has_a_row_per_method_and_a_column_per_image():
+    maps = {"a": torch.zeros(4, 3, 8, 8), "b": torch.ones(4, 3, 8, 8)}
+    figure = attribution_grid(torch.zeros(4, 3, 8, 8), maps, titles=list("wxyz"))
+    assert len(figure.axes) == 3 * 4 + 1  # and the colour bar
+    assert [ax.get_title() for ax in figure.axes[:4]] == list("wxyz")
+
+
+def test_blur_axis_runs_from_coarse_to_fine():
+    ax = plt.figure().gca()
+    blur_axis(ax, 64.0)
+    assert ax.get_xlim() == (64.0, 0.0) and [t.get_text() for t in ax.get_xticklabels()] == ["0", "1", "3", "10", "30"]
