@@ -1,9 +1,11 @@
 """Baselines on the engine are tested with it; here those that Captum computes."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from tests.problems import PROBLEMS, X
 from xai_lib.baselines import BASELINES, GradCAM, IntegratedGradients
 
 ROUNDING = 1e-5  # Captum casts its integration weights to float32
@@ -47,6 +49,15 @@ def test_random_baselines_follow_the_seed_and_serve_every_input():
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True)) and not torch.equal(first[0], other[0])
     assert not torch.equal(first[0], first[1]) and torch.equal(first[0][0], first[0][2])
     assert min(b.min() for b in first) >= 0 and max(b.max() for b in first) <= 1
+
+
+@pytest.mark.parametrize("problem", PROBLEMS, ids=repr)
+def test_integrated_gradients_of_known_functions(problem):
+    nodes, weights = np.polynomial.legendre.leggauss(40)  # exact to rounding for these smooth integrands
+    share = torch.from_numpy((nodes + 1) / 2)
+    exact = X * sum(w / 2 * problem.gradient(s * X) for s, w in zip(share, weights, strict=True))
+    got = IntegratedGradients(problem.forward, output="score").attribute(X, n_steps=400)
+    torch.testing.assert_close(got, exact, rtol=1e-3, atol=1e-4)  # the midpoint rule's error at 400 steps
 
 
 @pytest.mark.parametrize("baseline", BASELINES)

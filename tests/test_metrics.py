@@ -1,8 +1,9 @@
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 
-from xai_lib.metrics import difference_interval, mean_interval, outline_concentration, rank_correlation
+from xai_lib.metrics import difference_interval, mean_interval, outline_concentration, paired_tests, rank_correlation
 
 
 def test_interval_matches_the_normal_one_for_many_values():
@@ -57,3 +58,16 @@ def test_outline_concentration():
     edge = mask & ~inside
     around, outline = 100 + 4 * (10 * 6 + 15), 100 - 36 + 4 * (10 * 2 + 1)
     assert outline_concentration(edge, mask)[0] == pytest.approx(around / outline)
+
+
+def test_paired_tests_are_the_textbook_ones():
+    rng = np.random.default_rng(0)
+    scores = pd.DataFrame({"a": rng.normal(size=12), "b": rng.normal(1, 1, size=12)})
+    table = paired_tests(scores, "a", margins=(0.0, 0.5))
+    d = scores.b - scores.a
+    error = d.std(ddof=1) / 12**0.5
+    half = scipy.stats.t.ppf(0.975, 11) * error
+    expected = [scores.b.mean(), d.mean(), d.mean() - half, d.mean() + half, d.mean() / error, (d.mean() - 0.5) / error]
+    np.testing.assert_allclose(table.loc["b"], expected, rtol=1e-12)
+    assert table.loc["a", "mean"] == scores.a.mean() and table.loc["a"].isna().sum() == 5
+    assert list(table.columns) == ["mean", "above a", "low", "high", "t, 0", "t, 0.5"]

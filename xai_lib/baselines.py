@@ -54,7 +54,7 @@ class IntegratedGradients(GradientMethod):
         """
         problem = self._pose(inputs, target, None, internal_batch_size)
         captum_ig = captum.attr.IntegratedGradients(
-            lambda x, classes: select(self.forward_func(x), classes, self.output)
+            lambda x, classes=None: select(self.forward_func(x), classes, self.output)
         )
         starts = self.baselines(inputs, n_random, seed)
         limit = batch_size((inputs,), internal_batch_size)
@@ -62,7 +62,7 @@ class IntegratedGradients(GradientMethod):
             captum_ig.attribute(
                 inputs[rows],
                 baselines=start[rows],
-                additional_forward_args=problem.target[rows],
+                additional_forward_args=problem.target_of(rows),
                 n_steps=n_steps,
                 method="riemann_middle",
                 internal_batch_size=limit,
@@ -124,12 +124,12 @@ class GradCAM(GradientMethod):
         """
         problem = self._pose(inputs, target, None, internal_batch_size)
         cam = captum.attr.LayerGradCam(
-            lambda x, classes: select(self.forward_func(x), classes, self.output), self.layer
+            lambda x, classes=None: select(self.forward_func(x), classes, self.output), self.layer
         )
         maps = []
         for rows in problem.rows(batch_size((inputs,), internal_batch_size)):
             coarse = cam.attribute(
-                inputs[rows], additional_forward_args=problem.target[rows], relu_attributions=True
+                inputs[rows], additional_forward_args=problem.target_of(rows), relu_attributions=True
             ).detach()
             maps.append(nn.functional.interpolate(coarse, inputs.shape[2:], mode="bilinear"))
         return (torch.cat(maps) / inputs.shape[1]).expand_as(inputs)

@@ -1,6 +1,9 @@
 """Numbers about attribution maps, and their uncertainty."""
 
+from collections.abc import Sequence
+
 import numpy as np
+import pandas as pd
 import scipy.ndimage
 import scipy.stats
 from numpy.typing import ArrayLike
@@ -72,3 +75,18 @@ def outline_concentration(maps: ArrayLike, masks: ArrayLike, width: int = 2, mar
         return (x * outline).sum((1, 2)) / (x * around).sum((1, 2))
 
     return share(maps) / share(np.ones_like(maps))
+
+
+def paired_tests(scores: pd.DataFrame, reference: str, margins: Sequence[float] = (0.0,)) -> pd.DataFrame:
+    """Compare columns of paired `scores` (a row per unit) with the column `reference`, by t-tests of the differences.
+
+    Returns a row per column of `scores`: its mean; for all but the reference the mean difference "above `reference`"
+    with its 95 % interval ("low", "high"), and per margin m the statistic "t, m" of H0: the difference is at most m.
+    """
+    rows = {reference: {"mean": scores[reference].mean()}}
+    for name in scores.columns.drop(reference):
+        difference = scores[name] - scores[reference]
+        low, high = scipy.stats.ttest_1samp(difference, 0).confidence_interval()
+        rows[name] = {"mean": scores[name].mean(), f"above {reference}": difference.mean(), "low": low, "high": high}
+        rows[name] |= {f"t, {m:g}": scipy.stats.ttest_1samp(difference, m).statistic for m in margins}
+    return pd.DataFrame.from_dict(rows, orient="index").loc[list(scores.columns)]

@@ -51,7 +51,11 @@ class Problem:
 
     def values(self, points: tuple[Tensor, ...], rows: Tensor) -> Tensor:
         """The explained scalar, (R,), at points (R, ...) that belong to the inputs `rows`."""
-        return select(self.forward(points, rows), None if self.target is None else self.target[rows], self.output)
+        return select(self.forward(points, rows), self.target_of(rows), self.output)
+
+    def target_of(self, rows: Tensor) -> Tensor | None:
+        """The classes of the inputs `rows`, or None where there are none."""
+        return None if self.target is None else self.target[rows]
 
     def evaluate(self, points: tuple[Tensor, ...], limit: int) -> Tensor:
         """The explained scalar without gradients at one point per input, at most `limit` rows at a time: (B,)."""
