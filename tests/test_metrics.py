@@ -2,8 +2,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from sklearn.metrics import f1_score, roc_auc_score
 
-from xai_lib.metrics import difference_interval, mean_interval, outline_concentration, paired_tests, rank_correlation
+from xai_lib.metrics import (
+    difference_interval,
+    localisation,
+    mean_interval,
+    outline_concentration,
+    paired_tests,
+    rank_correlation,
+)
 
 
 def test_interval_matches_the_normal_one_for_many_values():
@@ -71,3 +79,38 @@ def test_paired_tests_are_the_textbook_ones():
     np.testing.assert_allclose(table.loc["b"], expected, rtol=1e-12)
     assert table.loc["a", "mean"] == scores.a.mean() and table.loc["a"].isna().sum() == 5
     assert list(table.columns) == ["mean", "above a", "low", "high", "t, 0", "t, 0.5"]
+
+
+def test_localisation_against_scikit_learn_with_ties():
+    rng = np.random.default_rng(0)
+    maps = np.concatenate([rng.normal(size=(3, 5, 6)), rng.integers(0, 3, (3, 5, 6))])
+    masks = rng.random((6, 5, 6)) < 0.3
+    table = localisation(maps, masks)
+    for row, score, inside in zip(table.itertuples(), maps.reshape(6, -1), masks.reshape(6, -1), strict=True):
+        marked = [score >= t for t in np.unique(score)]
+        assert row.auc == pytest.approx(roc_auc_score(inside, score))
+        assert row.f1 == pytest.approx(max(f1_score(inside, m) for m in marked))
+        assert row.mae == pytest.approx(min(np.mean(m != inside) for m in [*marked, np.zeros_like(inside)]))
+        assert row.hit == pytest.approx(inside[score == score.max()].mean())
+
+
+def test_localisation_of_perfect_inverted_and_flat_maps():
+    mask = np.zeros((1, 4, 4), bool)
+    mask[0, :2, :2] = True
+    np.testing.assert_allclose(localisation(mask * 2.0, mask), [[1, 1, 0, 1]])
+    np.testing.assert_allclose(localisation(-1.0 * mask, mask), [[0, 0.4, 0.25, 0]])
+    np.testing.assert_allclose(localisation(0.0 * mask, mask), [[0.5, 0.4, 0.25, 0.25]])
+
+
+@pytest.mark.parametrize(
+    "maps, masks, message",
+    [
+        (np.zeros((2, 3, 3)), np.eye(3)[None], "maps has shape"),
+        (np.full((1, 3, 3), np.nan), np.eye(3)[None], "maps contains NaN"),
+        (np.zeros((1, 3, 3)), np.zeros((1, 3, 3)), "masks has an empty"),
+        (np.zeros((1, 3, 3)), np.ones((1, 3, 3)), "masks has an empty or a full"),
+    ],
+)
+def test_localisation_errors(maps, masks, message):
+    with pytest.raises(ValueError, match=message):
+        localisation(maps, masks)

@@ -90,3 +90,38 @@ def paired_tests(scores: pd.DataFrame, reference: str, margins: Sequence[float] 
         rows[name] = {"mean": scores[name].mean(), f"above {reference}": difference.mean(), "low": low, "high": high}
         rows[name] |= {f"t, {m:g}": scipy.stats.ttest_1samp(difference, m).statistic for m in margins}
     return pd.DataFrame.from_dict(rows, orient="index").loc[list(scores.columns)]
+
+
+def localisation(maps: ArrayLike, masks: ArrayLike) -> pd.DataFrame:
+    """How well maps (B, H, W) find the pixels of `masks`, (B, H, W) bool: a row per map, for Table 1 of paper 3.
+
+    Pixels inside the mask are positive, those outside negative. "auc" is the area under the ROC curve of the map as a
+    score; "f1" the largest F1 and "mae" the least mean absolute error of the map binarised at any threshold; "hit"
+    the share of the map's highest pixels that lie inside (the pointing game; one pixel, unless there are ties).
+
+    Raises:
+        ValueError: the shapes differ, a map is not finite, or a mask is empty or full.
+    """
+    maps, masks = (np.asarray(a) for a in (maps, masks))
+    if maps.ndim != 3 or maps.shape != masks.shape:
+        raise ValueError(f"maps has shape {maps.shape} and masks {masks.shape}, expected the same (B, H, W).")
+    score, inside = maps.reshape(len(maps), -1).astype(float), masks.reshape(len(masks), -1).astype(bool)
+    if not np.isfinite(score).all():
+        raise ValueError("maps contains NaN or infinity, expected finite values.")
+    n, positive = score.shape[1], inside.sum(1, keepdims=True)
+    if (positive == 0).any() or (positive == n).any():
+        raise ValueError("masks has an empty or a full mask, expected pixels inside and outside.")
+
+    ranks = scipy.stats.rankdata(score, axis=1)
+    auc = ((ranks * inside).sum(1, keepdims=True) - positive * (positive + 1) / 2) / (positive * (n - positive))
+    order = np.argsort(-score, axis=1, kind="stable")
+    sorted_score = np.take_along_axis(score, order, 1)
+    hits = np.take_along_axis(inside, order, 1).cumsum(1)  # true positives among the k highest
+    k = np.arange(1, n + 1)
+    cut = np.diff(sorted_score, axis=1, append=-np.inf) != 0  # a threshold cannot part equal scores
+    f1 = np.where(cut, 2 * hits / (k + positive), 0).max(1)
+    errors = np.where(cut, k + positive - 2 * hits, n).min(1)
+    errors = np.minimum(errors, positive[:, 0])  # of marking nothing
+    highest = score == score.max(1, keepdims=True)
+    hit = (highest & inside).sum(1) / highest.sum(1)
+    return pd.DataFrame({"auc": auc[:, 0], "f1": f1, "mae": errors / n, "hit": hit})
