@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from tests.problems import PROBLEMS, X
-from xai_lib.baselines import BASELINES, GradCAM, IntegratedGradients
+from xai_lib.baselines import BASELINES, XRAI, GradCAM, IntegratedGradients, Occlusion
 
 ROUNDING = 1e-5  # Captum casts its integration weights to float32
 
@@ -95,6 +95,56 @@ def test_grad_cam_enlarges_a_coarse_map():
     model = nn.Sequential(nn.AvgPool2d(2, ceil_mode=True), *cam_network()).double()
     got = GradCAM(model, "0").attribute(IMAGES, 0)
     assert got.shape == IMAGES.shape and len(got[0, 0].unique()) > 6
+
+
+def test_occlusion_of_a_linear_model_is_the_mean_loss_of_the_patches():
+    got = Occlusion(linear, output="score").attribute(IMAGES, 1, patch=2, stride=2, value=0.5, internal_batch_size=3)
+    loss = (WEIGHTS[1].view(3, 4, 5) * (IMAGES - 0.5)).sum(1)
+    patches = [loss[:, r : r + 2, c : c + 2].sum((1, 2)) for r in (0, 2) for c in (0, 2, 4)]
+    expected = torch.stack(patches, 1).view(3, 2, 3).repeat_interleave(2, 1).repeat_interleave(2, 2)[:, :, :5]
+    torch.testing.assert_close(got.sum(1), expected, rtol=ROUNDING, atol=ROUNDING)
+    assert got.shape == IMAGES.shape
+
+
+class Given:
+    """A method whose attribution is known."""
+
+    def __init__(self, attribution):
+        self.attribution = attribution
+
+    def attribute(self, inputs, target=None, **settings):
+        return self.attribution.expand_as(inputs)
+
+
+def two_halves():
+    """A dark and a bright half, 64 pixels a side, and an attribution that favours the right one."""
+    image = torch.zeros(1, 3, 64, 64)
+    image[..., 32:] = 1
+    attribution = torch.linspace(0, 1, 64).expand(1, 1, 64, 64) + torch.tensor([0.0, 0.5]).repeat_interleave(32)
+    return image, attribution
+
+
+def test_xrai_ranks_the_segment_that_holds_more():
+    image, attribution = two_halves()
+    got = XRAI(Given(attribution)).attribute(image).sum(1)[0]
+    assert got.shape == (64, 64)
+    left, right = got[:, :28], got[:, 36:]  # clear of the dilated borders
+    assert right.min() > left.max()
+    assert len(got.unique()) < 16  # regions, not pixels, are ranked
+
+
+def test_xrai_values_fall_from_region_to_region_and_cover_the_image():
+    image = rand(1, 3, 48, 40).float()
+    got = XRAI(Given(rand(1, 1, 48, 40).float())).attribute(image).sum(1)[0]
+    assert got.isfinite().all() and len(got.unique()) > 1
+    masks = XRAI(Given(None)).segments(image[0])
+    assert masks.shape[1:] == (48, 40) and masks.any(0).all()
+
+
+@pytest.mark.parametrize("settings", [{"patch": 0}, {"patch": 6}, {"patch": 2, "stride": 3}, {"patch": 2, "stride": 0}])
+def test_occlusion_errors(settings):
+    with pytest.raises(ValueError, match="patch is"):
+        Occlusion(linear).attribute(IMAGES, 0, **settings)
 
 
 def test_errors():

@@ -4,8 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import captum.attr
+import numpy as np
 import torch
 from captum.log import log_usage
+from skimage.morphology import dilation, disk
+from skimage.segmentation import felzenszwalb
+from skimage.transform import resize
 from torch import Tensor, nn
 
 from xai_lib.gradients import GradientMethod, Moments, Noise, SamplingInfo, accumulate, batch_size, like_inputs
@@ -235,3 +239,118 @@ def _stdev(stdev: float | Tensor | None, x: Tensor) -> Tensor:
     if scale.numel() not in (1, len(x)) or not (scale >= 0).all() or not scale.isfinite().all():
         raise ValueError(f"stdev is {stdev}, expected a finite number of at least 0, or one per input ({len(x)}).")
     return scale.flatten().expand(len(x)).view(-1, *[1] * (x.ndim - 1))
+
+
+class Occlusion(GradientMethod):
+    """Occlusion by Captum: how much the output falls when a patch of the image is replaced, averaged over the patches.
+
+    Reference: Zeiler, Fergus: Visualizing and understanding convolutional networks, ECCV 2014.
+    """
+
+    @log_usage()
+    def attribute(
+        self,
+        inputs: Tensor,
+        target: int | Sequence[int] | Tensor | None = None,
+        *,
+        patch: int = 15,
+        stride: int | None = None,
+        value: float = 0.0,
+        internal_batch_size: int | None = None,
+        show_progress: bool = False,
+    ) -> Tensor:
+        """Attribute the target's output to images (B, C, H, W), in one forward pass per patch.
+
+        Args:
+            inputs: images (B, C, H, W).
+            target: class explained, one or one per input; None explains the class predicted on `inputs`.
+            patch: side of the square patches in pixels; they cover all channels.
+            stride: distance between patches in pixels; None takes half the side.
+            value: what a patch is filled with.
+            internal_batch_size: rows of one forward pass.
+            show_progress: show a progress bar.
+
+        Raises:
+            TypeError, ValueError: the inputs, the target, `patch`, `stride` or the model's output is invalid.
+        """
+        problem = self._pose(inputs, target, None, internal_batch_size)
+        stride = max(1, patch // 2) if stride is None else stride
+        if not 1 <= stride <= patch <= min(inputs.shape[2:]):
+            raise ValueError(
+                f"patch is {patch} and stride {stride}, expected 1 <= stride <= patch <= the image's sides."
+            )
+        occlusion = captum.attr.Occlusion(lambda x, classes=None: select(self.forward_func(x), classes, self.output))
+        limit = batch_size((inputs,), internal_batch_size)
+        parts = [
+            occlusion.attribute(
+                inputs[rows],
+                sliding_window_shapes=(inputs.shape[1], patch, patch),
+                strides=(1, stride, stride),
+                baselines=value,
+                additional_forward_args=problem.target_of(rows),
+                perturbations_per_eval=max(1, limit // len(rows)),
+                show_progress=show_progress,
+            )
+            for rows in problem.rows(limit)
+        ]
+        return torch.cat(parts).to(inputs.dtype) / inputs.shape[1]  # Captum gives the whole difference to every channel
+
+
+class XRAI:
+    """Regions ranked by the attribution they hold: segments of the image, added greedily by their mean attribution.
+
+    Args:
+        method: any attribution method of this library or Captum's; the paper's is
+            `IntegratedGradients(model, "black+white")`.
+
+    The image is cut by Felzenszwalb's algorithm at six scales and the segments are dilated. Again and again the segment
+    with the highest mean attribution over its pixels not yet covered is added, and gives them that mean.
+
+    Reference: Kapishnikov et al.: XRAI: better attributions through regions, ICCV 2019, algorithm 1.
+    """
+
+    SCALES = (50, 100, 150, 250, 500, 1200)  # of the segmentation, at 224 pixels a side
+    SIDE, SMALLEST, DILATION, NEW = 224, 150, 5, 50  # pixels at that size
+
+    def __init__(self, method: Any) -> None:
+        self.method = method
+
+    def attribute(self, inputs: Tensor, target: int | Sequence[int] | Tensor | None = None, **settings: Any) -> Tensor:
+        """Attribute the target's output to images (B, C, H, W); `settings` go to the underlying method."""
+        base = self.method.attribute(inputs, target, **settings)
+        maps = [self._rank(image, a) for image, a in zip(inputs, base.amax(1), strict=True)]
+        return (torch.stack(maps).to(inputs) / inputs.shape[1])[:, None].expand_as(inputs)
+
+    def segments(self, image: Tensor) -> np.ndarray:
+        """Dilated segments of all scales of an image (C, H, W), as masks (n, H, W)."""
+        height, width = image.shape[1:]
+        pixels = image.detach().cpu().double().movedim(0, -1).numpy()
+        pixels = (pixels - pixels.min()) / max(np.ptp(pixels), 1e-12) * 2 - 1
+        enlarged = resize(pixels, (self.SIDE, self.SIDE), order=3, mode="reflect", anti_aliasing=True)
+        masks = []
+        for scale in self.SCALES:
+            labels = felzenszwalb(enlarged, scale=scale, sigma=0.8, min_size=self.SMALLEST)
+            labels = resize(labels, (height, width), order=0, preserve_range=True, anti_aliasing=False)
+            masks += [labels == label for label in np.unique(labels)]
+        footprint = disk(max(1, round(self.DILATION * max(height, width) / self.SIDE)))
+        return np.stack([dilation(mask, footprint) for mask in masks])
+
+    def _rank(self, image: Tensor, attribution: Tensor) -> Tensor:
+        """The greedy cover of one image; `attribution` is (H, W)."""
+        shape = attribution.shape
+        masks = self.segments(image).reshape(-1, attribution.numel()).astype(np.float32)
+        value = attribution.detach().cpu().double().flatten().numpy()
+        uncovered, ranked = np.ones_like(value), np.zeros_like(value)
+        fewest = self.NEW * value.size / self.SIDE**2
+        while True:
+            new = masks @ uncovered
+            masks = masks[new >= fewest]  # what is covered stays covered
+            if not len(masks):
+                break
+            gain = masks @ (uncovered * value) / new[new >= fewest]
+            best = gain.argmax()
+            chosen = (masks[best] * uncovered).astype(bool)
+            ranked[chosen], uncovered[chosen] = gain[best], 0
+        rest = uncovered.astype(bool)
+        ranked[rest] = value[rest].mean() if rest.any() else 0
+        return torch.from_numpy(ranked).view(shape)
