@@ -34,7 +34,7 @@ lab: $(READY)  ## open the notebooks in JupyterLab
 models: $(READY)  ## train the embedded models again
 	$(PYTHON) -m xai_lib.models.train
 
-data: $(READY)  ## fetch the real data of PROFILE, or say where to get them
+data: $(READY)  ## say which real data PROFILE needs, and where to put what is missing
 	$(PYTHON) -m xai_lib.datasets.folders --profile '$(PROFILE)'
 
 bench: $(READY)  ## measure speed and memory
@@ -53,7 +53,6 @@ clean:  ## remove stamps, caches, and the results of smoke and interactive runs
 	    { echo 'The venv module of Python is missing (on Debian and Ubuntu: apt install python3-venv).'; exit 1; }
 	@rm -f $@
 	python3 -m venv $(if $(wildcard $@),,--clear) .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	.venv/bin/python -m uv pip install --python .venv/bin/python --require-hashes --requirement requirements.lock
-	.venv/bin/python -m uv pip install --python .venv/bin/python --quiet --no-deps --editable .
 	@touch $@

@@ -230,6 +230,7 @@ def test_dims_choose_the_blurred_axes():
         ({"n_steps": 2.5}, "n_steps is 2.5"),
         ({"max_sigma": 0.0}, "max_sigma is 0.0, expected a positive"),
         ({"max_sigma": -3}, "max_sigma is -3"),
+        ({"max_sigma": "4"}, "max_sigma is '4'"),
         ({"max_sigma": float("inf")}, "max_sigma is inf"),
         ({"kernel": "box"}, "kernel is 'box'"),
         ({"dims": (0,)}, "dims is \\(0,\\)"),

@@ -12,8 +12,16 @@ from skimage.segmentation import felzenszwalb
 from skimage.transform import resize
 from torch import Tensor, nn
 
-from xai_lib.gradients import GradientMethod, Moments, Noise, SamplingInfo, accumulate, batch_size, like_inputs
-from xai_lib.outputs import select
+from xai_lib.gradients import (
+    GradientMethod,
+    Moments,
+    Noise,
+    SamplingInfo,
+    accumulate,
+    batch_size,
+    check_count,
+    like_inputs,
+)
 
 BASELINES = ("black", "white", "black+white", "random", "grey")
 
@@ -56,10 +64,10 @@ class IntegratedGradients(GradientMethod):
         Raises:
             TypeError, ValueError: the inputs, the target or the model's output is invalid.
         """
-        problem = self._pose(inputs, target, None, internal_batch_size)
-        captum_ig = captum.attr.IntegratedGradients(
-            lambda x, classes=None: select(self.forward_func(x), classes, self.output)
-        )
+        check_count("n_steps", n_steps)
+        check_count("n_random", n_random)
+        problem = self._pose_images(inputs, target, internal_batch_size)
+        captum_ig = captum.attr.IntegratedGradients(self._explained)
         starts = self.baselines(inputs, n_random, seed)
         limit = batch_size((inputs,), internal_batch_size)
         parts = [
@@ -126,15 +134,15 @@ class GradCAM(GradientMethod):
         Raises:
             TypeError, ValueError: the inputs, the target or the model's output is invalid.
         """
-        problem = self._pose(inputs, target, None, internal_batch_size)
-        cam = captum.attr.LayerGradCam(
-            lambda x, classes=None: select(self.forward_func(x), classes, self.output), self.layer
-        )
+        problem = self._pose_images(inputs, target, internal_batch_size)
+        cam = captum.attr.LayerGradCam(self._explained, self.layer)
         maps = []
         for rows in problem.rows(batch_size((inputs,), internal_batch_size)):
             coarse = cam.attribute(
                 inputs[rows], additional_forward_args=problem.target_of(rows), relu_attributions=True
             ).detach()
+            if coarse.ndim != 4:
+                raise ValueError(f"layer gives a map of shape {tuple(coarse.shape)}, expected (B, 1, h, w).")
             maps.append(nn.functional.interpolate(coarse, inputs.shape[2:], mode="bilinear"))
         return (torch.cat(maps) / inputs.shape[1]).expand_as(inputs)
 
@@ -185,6 +193,8 @@ class SmoothGrad(GradientMethod):
         Raises:
             TypeError, ValueError: an argument, or the model's output, is invalid.
         """
+        if antithetic and isinstance(n_samples, int) and n_samples % 2:
+            raise ValueError(f"n_samples is {n_samples}, expected an even number for antithetic pairs.")
         problem = self._pose(inputs, target, additional_forward_args, internal_batch_size)
         noise = Noise(seed, len(problem), antithetic)
         scales = [_stdev(stdev, x) for x in problem.inputs]
@@ -273,13 +283,13 @@ class Occlusion(GradientMethod):
         Raises:
             TypeError, ValueError: the inputs, the target, `patch`, `stride` or the model's output is invalid.
         """
-        problem = self._pose(inputs, target, None, internal_batch_size)
+        problem = self._pose_images(inputs, target, internal_batch_size)
         stride = max(1, patch // 2) if stride is None else stride
         if not 1 <= stride <= patch <= min(inputs.shape[2:]):
             raise ValueError(
                 f"patch is {patch} and stride {stride}, expected 1 <= stride <= patch <= the image's sides."
             )
-        occlusion = captum.attr.Occlusion(lambda x, classes=None: select(self.forward_func(x), classes, self.output))
+        occlusion = captum.attr.Occlusion(self._explained)
         limit = batch_size((inputs,), internal_batch_size)
         parts = [
             occlusion.attribute(

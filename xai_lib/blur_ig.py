@@ -4,13 +4,14 @@ Xu, Venugopalan, Sundararajan: Attribution in Scale and Space, CVPR 2020.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
 from captum.log import log_usage
 from torch import Tensor
 
-from xai_lib.gradients import GradientMethod, Sum, Terms, accumulate, batch_size, like_inputs
+from xai_lib.gradients import GradientMethod, Sum, Terms, accumulate, batch_size, check_count, like_inputs
 from xai_lib.scale_space import scale_space
 
 FINEST_SIGMA = 0.5  # pixels; a narrower kernel hardly reaches the next pixel
@@ -35,7 +36,7 @@ class BlurIG(GradientMethod):
     `sigma` and `F` by default the softmax probability of the target.
     """
 
-    @log_usage()
+    @log_usage()  # Captum's NoiseTunnel asks for a decorated method
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],
@@ -79,9 +80,8 @@ class BlurIG(GradientMethod):
                 have the wrong rank, or `inputs`, `target` or the model's output is invalid.
         """
         tensors = inputs if isinstance(inputs, tuple) else (inputs,)
-        if not isinstance(n_steps, int) or n_steps < 1:
-            raise ValueError(f"n_steps is {n_steps!r}, expected an integer of at least 1.")
-        if max_sigma is not None and not 0 < max_sigma < float("inf"):
+        check_count("n_steps", n_steps)
+        if max_sigma is not None and not (isinstance(max_sigma, Real) and 0 < max_sigma < float("inf")):
             raise ValueError(f"max_sigma is {max_sigma!r}, expected a positive number of pixels.")
         axes = [_blurred_dims(x, dims) for x in tensors]
         problem = self._pose(inputs, target, additional_forward_args, internal_batch_size)

@@ -5,6 +5,7 @@ A method chooses where the model is probed (`points`), what is made of the gradi
 """
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from captum.attr import Attribution
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from xai_lib.outputs import Problem, pose
+from xai_lib.outputs import OUTPUTS, Problem, in_parts, pose, select
 
 CHECK_EVERY = 16  # samples between two looks at the standard error, whatever the chunk
 Points = Callable[[Tensor, range], tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]]
@@ -69,10 +70,7 @@ def accumulate(
             the model is not differentiable.
     """
     limit = batch_size(problem.inputs, internal_batch_size)
-    if not isinstance(n_samples, int) or n_samples < 1:
-        raise ValueError(f"n_samples is {n_samples!r}, expected an integer of at least 1.")
-    if n_samples % fold().unit:
-        raise ValueError(f"n_samples is {n_samples}, expected an even number for antithetic pairs.")
+    check_count("n_samples", n_samples)
     if tolerance is not None and not tolerance > 0:
         raise ValueError(f"tolerance is {tolerance!r}, expected a positive number.")
     if tolerance is not None and not fold().has_error:
@@ -97,7 +95,7 @@ def accumulate(
                 progress.update((stop - start) * len(rows))
                 start = stop
                 if tolerance and start < n_samples and start % CHECK_EVERY == 0:
-                    done = _relative_error(folds) <= tolerance
+                    done = _precise(folds, tolerance)
                     if done.any():
                         finish(rows[done], [f.take(done) for f in folds], start)
                         rows, folds = rows[~done], [f.take(~done) for f in folds]
@@ -123,9 +121,14 @@ def batch_size(inputs: tuple[Tensor, ...], requested: int | None) -> int:
     if requested is None:
         budget = 2**21 if inputs[0].device.type == "cpu" else 2**24
         return max(1, min(128, budget // sum(x[0].numel() for x in inputs)))
-    if not isinstance(requested, int) or requested < 1:
-        raise ValueError(f"internal_batch_size is {requested!r}, expected None or an integer of at least 1.")
-    return requested
+    check_count("internal_batch_size", requested)
+    return int(requested)
+
+
+def check_count(name: str, value: int) -> None:
+    """Raise ValueError unless the argument `name` is a positive integer."""
+    if not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{name} is {value!r}, expected an integer of at least 1.")
 
 
 def _next_stop(start: int, n_samples: int, most: int, unit: int, tolerance: float | None) -> int:
@@ -134,10 +137,11 @@ def _next_stop(start: int, n_samples: int, most: int, unit: int, tolerance: floa
     return min(stop, (start // CHECK_EVERY + 1) * CHECK_EVERY) if tolerance else stop
 
 
-def _relative_error(folds: "list[Moments]") -> Tensor:
+def _precise(folds: "list[Moments]", tolerance: float) -> Tensor:
+    """Whether the norm of an input's standard error is at most `tolerance` times that of its values, (b,)."""
     error = sum(f.standard_error().flatten(1).square().sum(1) for f in folds)
     size = sum(f.result().flatten(1).square().sum(1) for f in folds)
-    return (error / size).sqrt().nan_to_num(nan=torch.inf)
+    return error <= tolerance**2 * size
 
 
 class _Gradients:
@@ -150,17 +154,9 @@ class _Gradients:
         shape = points[0].shape[:2]
         flat = tuple(p.flatten(0, 1) for p in points)
         rows = rows.repeat(shape[0])
-        parts, start = [], 0
-        while start < len(rows):
-            here = slice(start, start + self.limit)
-            try:
-                parts.append(self._evaluate(tuple(p[here] for p in flat), rows[here]))
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not _out_of_memory(error) or self.limit == 1:
-                    raise
-                self.limit = max(1, min(self.limit, len(rows) - start) // 2)
-                continue
-            start = here.stop
+        parts, self.limit = in_parts(
+            lambda here: self._evaluate(tuple(p[here] for p in flat), rows[here]), len(rows), self.limit
+        )
         values, *grads = (torch.cat(tensors).unflatten(0, shape) for tensors in zip(*parts, strict=True))
         return values, grads
 
@@ -172,10 +168,6 @@ class _Gradients:
                 raise ValueError("forward_func is not differentiable in its inputs, expected a gradient.")
             grads = torch.autograd.grad(values.sum(), points, allow_unused=True, materialize_grads=True)
         return values.detach(), *grads
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 class Sum:
@@ -263,10 +255,11 @@ class Noise:
     """
 
     def __init__(self, seed: int | Sequence[int], n_inputs: int, antithetic: bool = False) -> None:
-        seeds = [seed] if isinstance(seed, int) else list(seed)
-        if not all(isinstance(s, int) and s >= 0 for s in seeds) or len(seeds) not in (1, n_inputs):
+        self.shared = isinstance(seed, Integral)
+        seeds = [seed] if self.shared else list(seed)
+        if not all(isinstance(s, Integral) and s >= 0 for s in seeds) or len(seeds) != (1 if self.shared else n_inputs):
             raise ValueError(f"seed is {seed!r}, expected a non-negative integer or one per input ({n_inputs}).")
-        self.shared, self.seeds, self.antithetic = isinstance(seed, int), seeds, antithetic
+        self.seeds, self.antithetic = [int(s) for s in seeds], antithetic
 
     def draw(self, rows: Tensor, samples: range, like: Tensor, element: int = 0) -> Tensor:
         """Noise for inputs `rows` shaped and typed as `like`, (K, b, ...), or (K, 1, ...) where all share it."""
@@ -292,14 +285,26 @@ class GradientMethod(Attribution):
 
     def __init__(self, forward_func: Callable[..., Tensor], output: str = "probability") -> None:
         super().__init__(forward_func)
+        if output not in OUTPUTS:
+            raise ValueError(f"output is {output!r}, expected one of {OUTPUTS}.")
         self.output = output
 
     def _pose(self, inputs, target, additional_forward_args, internal_batch_size) -> Problem:
         tensors = inputs if isinstance(inputs, tuple) else (inputs,)
-        rows = internal_batch_size
-        if all(isinstance(x, Tensor) and x.numel() for x in tensors):
-            rows = batch_size(tensors, internal_batch_size)
-        return pose(self.forward_func, inputs, target, additional_forward_args, self.output, rows)
+        limit = 1
+        if tensors and all(isinstance(x, Tensor) and x.numel() for x in tensors):
+            limit = batch_size(tensors, internal_batch_size)
+        return pose(self.forward_func, inputs, target, additional_forward_args, self.output, limit)
+
+    def _pose_images(self, inputs, target, internal_batch_size) -> Problem:
+        """For the methods that Captum computes, on one batch of images (or other arrays) at a time."""
+        if not isinstance(inputs, Tensor):
+            raise TypeError(f"inputs is a {type(inputs).__name__}, expected a tensor.")
+        return self._pose(inputs, target, None, internal_batch_size)
+
+    def _explained(self, inputs: Tensor, target: Tensor | None = None) -> Tensor:
+        """The explained scalar, as a function that Captum can call."""
+        return select(self.forward_func(inputs), target, self.output)
 
 
 def like_inputs(inputs: Tensor | tuple[Tensor, ...], values: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:

@@ -5,11 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 OUTPUTS = ("probability", "log_probability", "score")
-TrainingDependent = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+DependsOnTraining = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, StochasticDepth)
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,34 @@ class Problem:
 
     def evaluate(self, points: tuple[Tensor, ...], limit: int) -> Tensor:
         """The explained scalar without gradients at one point per input, at most `limit` rows at a time: (B,)."""
+        rows = torch.arange(len(self), device=points[0].device)
         with torch.no_grad():
-            return torch.cat([self.values(tuple(p[r] for p in points), r) for r in self.rows(limit)])
+            parts, _ = in_parts(lambda r: self.values(tuple(p[r] for p in points), rows[r]), len(self), limit)
+        return torch.cat(parts)
 
     def rows(self, limit: int) -> tuple[Tensor, ...]:
         """The inputs' indices in blocks of at most `limit`."""
         return torch.arange(len(self), device=self.inputs[0].device).split(limit)
+
+
+def in_parts(evaluate: Callable[[slice], Any], n_rows: int, limit: int) -> tuple[list[Any], int]:
+    """Evaluate slices of at most `limit` rows, half as many where memory runs out; return the parts and the limit."""
+    parts, start = [], 0
+    while start < n_rows:
+        stop = min(start + limit, n_rows)
+        try:
+            parts.append(evaluate(slice(start, stop)))
+        except RuntimeError as error:
+            if not _out_of_memory(error) or stop - start == 1:
+                raise
+            limit = (stop - start) // 2
+            continue
+        start = stop
+    return parts, limit
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def select(outputs: Tensor, target: Tensor | None, output: str) -> Tensor:
@@ -93,9 +117,9 @@ def pose(
         ValueError: an input is empty, not finite or of another batch size; the model's output is not finite or of
             the wrong shape; the target is out of range or its number differs from the inputs'.
     """
-    if output not in OUTPUTS:
-        raise ValueError(f"output is {output!r}, expected one of {OUTPUTS}.")
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    if not inputs:
+        raise ValueError("inputs is an empty tuple, expected at least one tensor.")
     for x in inputs:
         _check_input(x, len(inputs[0]) if isinstance(inputs[0], Tensor) and inputs[0].ndim else 0)
     if isinstance(forward_func, nn.Module):
@@ -103,8 +127,10 @@ def pose(
     args = additional_forward_args
     args = () if args is None else args if isinstance(args, tuple) else (args,)
     problem = Problem(forward_func, output, inputs, None, args)
+    rows = torch.arange(len(problem), device=inputs[0].device)
     with torch.no_grad():
-        outputs = torch.cat([problem.forward(tuple(x[r] for x in inputs), r) for r in problem.rows(limit)])
+        parts, _ = in_parts(lambda r: problem.forward(tuple(x[r] for x in inputs), rows[r]), len(problem), limit)
+    outputs = torch.cat(parts)
     target = _resolve_target(target, outputs, output)
     return Problem(forward_func, output, inputs, target, args, select(outputs, target, output))
 
@@ -121,12 +147,16 @@ def _check_input(x: Any, batch: int) -> None:
 
 
 def _warn_of_training_mode(model: nn.Module) -> None:
-    names = [name for name, m in model.named_modules() if m.training and isinstance(m, TrainingDependent)]
+    def depends(module: nn.Module) -> bool:
+        dropout = getattr(module, "dropout", 0)  # of recurrent and attention layers
+        return isinstance(module, DependsOnTraining) or (isinstance(dropout, float) and dropout > 0)
+
+    names = [name for name, module in model.named_modules() if module.training and depends(module)]
     if names:
         warnings.warn(
             f"forward_func is in training mode and has batch normalisation or dropout ({names[0]}): its output "
             "depends on the batch or on chance; call .eval() first.",
-            stacklevel=4,
+            stacklevel=6,
         )
 
 
@@ -137,9 +167,13 @@ def _resolve_target(target: Any, outputs: Tensor, output: str) -> Tensor | None:
         return None
     if outputs.ndim != 2:
         raise ValueError(f"forward_func returned shape {tuple(outputs.shape)}, expected (batch, classes).")
+    batch, classes = outputs.shape
+    if classes == 1 and output != "score":
+        raise ValueError(f"forward_func returned one class, expected at least 2 for output={output!r}, or 'score'.")
     if target is None:
         return outputs.argmax(1)
-    batch, classes = outputs.shape
+    if not isinstance(target, int | Sequence | Tensor | np.ndarray | np.integer) or isinstance(target, str):
+        raise TypeError(f"target is a {type(target).__name__}, expected an integer, a sequence of them or a tensor.")
     index = torch.as_tensor(target, device=outputs.device)
     if index.is_floating_point() or index.dtype == torch.bool:
         raise TypeError(f"target has dtype {index.dtype}, expected integers.")

@@ -9,6 +9,8 @@ import numpy as np
 import scipy.fft
 import scipy.ndimage
 import torch
+from skimage.measure import label
+from skimage.morphology import local_maxima
 from torch import Tensor
 
 KERNELS = ("diffusion", "gaussian")
@@ -105,3 +107,10 @@ def _sampled_gaussian(x: Tensor, sigma: Tensor, dims: tuple[int, ...]) -> Tensor
     array = x.detach().cpu().numpy()
     blurred = [scipy.ndimage.gaussian_filter(array, float(s), axes=dims, mode="reflect") for s in sigma]
     return torch.from_numpy(np.stack(blurred)).to(x)
+
+
+def count_maxima(image: Tensor) -> int:
+    """Local maxima of an array of one or two dimensions, corners included; a plateau counts once."""
+    rounded = np.round(image.detach().cpu().double().numpy(), 9)  # of the rounding of a transform
+    peaks = local_maxima(rounded, connectivity=rounded.ndim)
+    return int(label(peaks, connectivity=rounded.ndim).max())

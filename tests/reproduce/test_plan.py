@@ -23,6 +23,8 @@ def root(tmp_path):
         ("names=['b', 'c']", ["b", "c"]),
         ("names=[b, c]", ["b", "c"]),
         ("mode=fast", "fast"),
+        ("mode=5", "5"),
+        ("mode=a: b: c", "a: b: c"),
         ("marker=/a/b c", "/a/b c"),
     ],
 )
@@ -42,6 +44,7 @@ def test_parameters_are_merged(root, assignment, expected):
         ("width=yes", "parameter width must be of type float, like its default 0.5, got True of type bool."),
         ("names=b", "parameter names must be of type list"),
         ("names=[1]", "parameter names must be of type list"),
+        ("seed=[1", "The value of parameter seed cannot be read: '[1'."),
         ("seed", "A parameter is given as name=value, got 'seed'."),
     ],
 )

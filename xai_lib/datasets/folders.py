@@ -22,9 +22,16 @@ from torchvision.transforms import functional as transforms
 EXTERNAL = Path(__file__).resolve().parents[2] / "data" / "external"
 LAYOUTS = {
     "imagenet/val": "ImageNet validation photographs, one folder per class named by its wnid",
+    "hub/checkpoints/squeezenet1_1-b8a52dc0.pth": "torchvision's weights of SqueezeNet 1.1",
     "imagenet/classes.json": "the 1,000 pairs [wnid, name] of ImageNet's classes in the standard order, as JSON",
 }
-NEEDED = {"smoke": (), "embedded": (), "sample": tuple(LAYOUTS), "paper": tuple(LAYOUTS)}
+IMAGENET = ("imagenet/val", "imagenet/classes.json")
+NEEDED = {
+    "smoke": (),
+    "embedded": (),
+    "sample": (*IMAGENET, "hub/checkpoints/squeezenet1_1-b8a52dc0.pth"),
+    "paper": IMAGENET,
+}
 
 
 class Photographs(NamedTuple):
@@ -49,7 +56,7 @@ def find(layout: str) -> Path:
     Raises:
         FileNotFoundError: it is absent; the sentence says what to put where.
     """
-    path = Path(os.environ.get("XAI_DATA", EXTERNAL)) / layout
+    path = Path(os.environ.get("XAI_DATA") or EXTERNAL) / layout
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: put there {LAYOUTS[layout]} (the folder above is XAI_DATA).")
     return path
@@ -91,7 +98,7 @@ def read_image(path: str | Path, size: int | None = None) -> Tensor:
     try:
         with Image.open(path) as file:
             image = transforms.pil_to_tensor(file.convert("RGB")).float() / 255
-    except OSError as error:
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow calls a broken PNG a syntax error
         raise ValueError(f"{path} cannot be read as an image ({error}).") from error
     if size is None:
         return image
@@ -103,8 +110,10 @@ def read_image(path: str | Path, size: int | None = None) -> Tensor:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Say which real data a profile needs and whether they are there.")
-    parser.add_argument("--profile", default="embedded", choices=NEEDED)
+    parser.add_argument("--profile", default="embedded", help="smoke, embedded, sample, paper, or a YAML file's path")
     profile = parser.parse_args().profile
+    if profile not in NEEDED:
+        parser.error(f"profile is {profile!r}, expected one of {', '.join(NEEDED)}.")
     missing = []
     for layout in NEEDED[profile]:
         try:

@@ -24,6 +24,16 @@ def model_names() -> list[str]:
     return list(ARCHITECTURES)
 
 
+def pick_device() -> str:
+    """The GPU, set to repeat itself (no TF32, deterministic kernels where there are any), or else the CPU."""
+    if not torch.cuda.is_available():
+        return "cpu"
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    return "cuda"
+
+
 def load_model(name: str, *, pretrained: bool = True, device: str | torch.device = "cpu") -> nn.Module:
     """A network in eval mode, whose first layer normalises: images (batch, 3, H, W) in [0, 1] -> logits.
 
@@ -74,7 +84,9 @@ def _torchvision(name: str, pretrained: bool) -> nn.Module:
         environment["TORCH_HOME"] = os.environ.get("TORCH_HOME", os.environ["XAI_DATA"])
     with patch.dict(os.environ, environment):
         try:
-            model = torchvision.models.get_model(name, weights=weights if pretrained else None)
+            model = torchvision.models.get_model(
+                name, weights=weights if pretrained else None, progress="XAI_HEADLESS" not in os.environ
+            )
         except OSError as error:
             path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
             raise FileNotFoundError(f"{path} is missing and could not be downloaded ({error})") from error

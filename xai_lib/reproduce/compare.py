@@ -34,6 +34,12 @@ def compare_folder(root: Path, folder: Path, before: dict[str, bytes]) -> dict[s
             report[name] = (
                 ("not committed yet", "") if new else compare(path.read_bytes(), reference, entry["tolerance"])
             )
+    for line in (
+        git(root, "ls-tree", "--name-only", f"HEAD:./{folder.relative_to(root).as_posix()}") or b""
+    ).splitlines():
+        name, _, suffix = line.decode().rpartition(".")
+        if suffix == "csv" and name not in report:
+            report[name] = ("no longer written", "")
     return report
 
 

@@ -41,7 +41,9 @@ def write_gallery(folder: Path) -> None:
         "counts": [(verdict, counts[verdict]) for verdict in VERDICTS if counts[verdict]],
     }
     for name in ("CLAIMS.md", "index.html"):
-        (folder / name).write_text(_templates.get_template(name).render(content), encoding="utf-8")
+        aside = folder / f".{name}"
+        aside.write_text(_templates.get_template(name).render(content), encoding="utf-8")
+        aside.replace(folder / name)
 
 
 def _read_notebook(folder: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What to build: notebooks with checked parameters, and a digest of all that their results depend on."""
 
 import ast
+import contextlib
 import difflib
 import hashlib
 import importlib.metadata
@@ -16,6 +17,7 @@ from typing import Any
 
 import yaml
 
+EXAMPLE = "03_blur_ig: {n_images: 64, seed: 1}"
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -53,7 +55,8 @@ def plan(root: Path, profile: str, notebook: str | None, assignments: Iterable[s
         sources = {name: sources[name]}
 
     defaults = {name: read_parameters(source) for name, source in sources.items()}
-    extra = dict(map(_parse_assignment, assignments))
+    words = {key for parameters in defaults.values() for key, value in parameters.items() if isinstance(value, str)}
+    extra = dict(_parse_assignment(assignment, words) for assignment in assignments)
     for parameter in extra:
         _check_known("parameter", parameter, set().union(*defaults.values()), f" of {', '.join(sources)}")
 
@@ -138,17 +141,22 @@ def _read_profile(root: Path, profile: str) -> tuple[Path, dict[str, dict[str, A
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         return root / "figures" / path.stem, {name: dict(values or {}) for name, values in content.items()}
     except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
-        raise Refused(f"The profile {path} must map notebooks to parameters: {error}.") from error
+        raise Refused(f"The profile {path} must map notebooks to parameters, as in {EXAMPLE}: {error}.") from error
 
 
-def _parse_assignment(text: str) -> tuple[str, Any]:
+def _parse_assignment(text: str, words: set[str]) -> tuple[str, Any]:
+    """Name and value of "name=value"; what a parameter of `words` is given stays a text."""
     name, equals, value = text.partition("=")
     if not equals:
         raise Refused(f"A parameter is given as name=value, got {text!r}.")
+    if name in words:
+        return name, value.strip("'\"")
+    with contextlib.suppress(SyntaxError, ValueError):
+        return name, ast.literal_eval(value)  # YAML would take 1e3 for a word
     try:
-        return name, ast.literal_eval(value)
-    except (SyntaxError, ValueError):
-        return name, yaml.safe_load(value)  # true, plain words
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise Refused(f"The value of parameter {name} cannot be read: {value!r}.") from error
 
 
 def _checked(notebook: str, name: str, value: Any, defaults: dict[str, Any]) -> Any:
