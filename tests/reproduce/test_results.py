@@ -61,3 +61,5 @@ def test_reference_is_the_committed_table(root):
     git("add", "--force", str(folder / "table-1.csv"))
     git("commit", "-m", "a table")
     assert compare_folder(root, folder, earlier)["table-1"] == ("identical", "")
+    (folder / "results.json").write_text("{}")  # as after a rebuild that no longer makes the table
+    assert compare_folder(root, folder, {})["table-1"] == ("no longer written", "")
