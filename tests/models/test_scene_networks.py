@@ -76,8 +76,9 @@ def test_fine_classes_fall_before_coarse_ones(network, scenes):
 def test_augmentation_keeps_the_pixels_and_blurs_the_first_ones():
     x = torch.rand(64, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     before = x.clone()
-    y = augment(x, blur_matrix(18)[None], torch.Generator().manual_seed(0))
+    y = augment(x, 0, blur_matrix(18)[None], torch.Generator().manual_seed(0))
     assert torch.equal(x, before)
     assert torch.allclose(y.mean((2, 3)), x.mean((2, 3)), atol=1e-5)
     assert torch.equal(y[20:].flatten(1).sort().values, x[20:].flatten(1).sort().values)
     assert (y[:20].flatten(1).std(1) < 0.1).all()
+    assert augment(x, 4, blur_matrix(18)[None], torch.Generator().manual_seed(0)).shape == x.shape
