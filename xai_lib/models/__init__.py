@@ -54,7 +54,7 @@ def load_model(name: str, *, pretrained: bool = True, device: str | torch.device
         elif ":" in name:
             model = _imported(name)
             if not pretrained:
-                _reset(model, name)
+                _reset(model)
         elif name in torchvision.models.list_models(module=torchvision.models):
             model = _torchvision(name, pretrained)
         else:
@@ -107,11 +107,13 @@ def _imported(name: str) -> nn.Module:
     return model
 
 
-def _reset(model: nn.Module, name: str) -> None:
-    """Draw all parameters anew, by each layer's own initialisation."""
+def _reset(model: nn.Module) -> None:
+    """Draw all parameters anew by each layer's own initialisation; those that have none are shuffled."""
     for module in model.modules():
         reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
         if reset:
             reset()
-        elif next(module.parameters(recurse=False), None) is not None:
-            raise ValueError(f"pretrained=False: {type(module).__name__} in {name!r} has no reset_parameters()")
+            continue
+        for parameter in module.parameters(recurse=False):
+            values = parameter.data.flatten()
+            parameter.data = values[torch.randperm(len(values))].view_as(parameter)
