@@ -8,7 +8,7 @@ import yaml
 
 from xai_lib.datasets.scenes import FINE, make_scenes
 from xai_lib.models import DATA, load_model, model_names
-from xai_lib.models.train import augment, blur_matrix
+from xai_lib.models.train.scenes import augment, blur_matrix
 
 ONE, TWO = 300, 150
 
@@ -18,7 +18,7 @@ def scenes():
     return make_scenes(ONE, seed=77), make_scenes(TWO, seed=77, objects=2)
 
 
-@pytest.fixture(scope="module", params=model_names())
+@pytest.fixture(scope="module", params=model_names("scenes"))
 def network(request):
     return load_model(request.param), yaml.safe_load((DATA / f"{request.param}.yaml").read_text())
 

@@ -14,14 +14,16 @@ import yaml
 from safetensors.torch import load
 from torch import nn
 
-from xai_lib.models.small import ARCHITECTURES, Normalize
+from xai_lib.models import scenes
+from xai_lib.models.scenes import Normalize
 
+ARCHITECTURES = scenes.ARCHITECTURES
 DATA = Path(__file__).resolve().parents[2] / "data"
 
 
-def model_names() -> list[str]:
-    """Names of the networks whose weights come with this repository."""
-    return list(ARCHITECTURES)
+def model_names(data: str = "") -> list[str]:
+    """Names of the networks whose weights come with this repository, or of those for one data set ("scenes")."""
+    return [name for name in ARCHITECTURES if name.startswith(data)]
 
 
 def pick_device() -> str:

@@ -1,4 +1,4 @@
-"""Trains the small networks and writes their weights and cards: `python -m xai_lib.models.train [NAME ...]`.
+"""The networks for scenes.
 
 The recipe is the same for all: AdamW with a one-cycle schedule, label smoothing, flips and transposition,
 one- and two-object scenes (labels 0.5 / 0.5). Part of every batch is blurred under its true labels; without
@@ -6,25 +6,17 @@ that some class becomes a sink for blurred inputs. Everything is drawn from one 
 are those of the float16 weights as shipped, on scenes of another seed.
 """
 
-import hashlib
-import inspect
-import platform
-import sys
 import time
 
 import numpy as np
-import scipy
-import skimage
 import torch
-import torchvision
-import yaml
-from safetensors.torch import save as to_bytes
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot, pad
 
 from xai_lib.datasets.scenes import CLASSES, COARSE, FINE, SIZE, make_scenes
-from xai_lib.models import ARCHITECTURES, DATA, load_model, model_names
+from xai_lib.models import load_model
+from xai_lib.models.train.cards import half, save
 
 SEED, TRAIN_SEED, TEST_SEED = 0, 1, 2
 TRAIN_COUNTS, TEST_COUNTS = (12_000, 4_000), (1_000, 600)  # scenes of one and of two objects
@@ -146,60 +138,31 @@ def evaluate(model: nn.Module) -> dict[str, float | dict[str, float]]:
     }
 
 
-def half(model: nn.Module) -> dict[str, Tensor]:
-    """The model's state in float16."""
-    state = model.state_dict().items()
-    return {key: (value.half() if value.is_floating_point() else value).contiguous() for key, value in state}
-
-
-def save(name: str, model: nn.Module) -> None:
-    """Write data/NAME.safetensors (float16) and its card data/NAME.yaml."""
-    model.load_state_dict(half(model))
-    levelled = level(model)  # after rounding, so that it is the weights as shipped that are level
-    model.load_state_dict(half(model))
-    weights = to_bytes(half(model))
-    epochs, learning_rate, shift = RECIPES[name]
-    card = {
-        "name": name,
-        "architecture": inspect.getdoc(ARCHITECTURES[name]),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "classes": list(CLASSES),
-        "data": {
-            "module": "xai_lib.datasets.scenes",
-            "train": {"seed": TRAIN_SEED, "one_object": TRAIN_COUNTS[0], "two_objects": TRAIN_COUNTS[1]},
-            "held_out": {"seed": TEST_SEED, "one_object": TEST_COUNTS[0], "two_objects": TEST_COUNTS[1]},
-        },
-        "training": {
-            "seed": SEED,
-            "epochs": epochs,
-            "batch": BATCH,
-            "peak_learning_rate": learning_rate,
-            "shift": shift,
-            "levelled": levelled,
-        },
-        "held_out": evaluate(model),
-        "weights": {
-            "file": f"{name}.safetensors",
-            "dtype": "float16",
-            "bytes": len(weights),
-            "sha256": hashlib.sha256(weights).hexdigest(),
-        },
-        "command": f"python -m xai_lib.models.train {name}",
-        "versions": {"python": platform.python_version()}
-        | {m.__name__: str(m.__version__) for m in (torch, torchvision, np, scipy, skimage)},
-    }
-    (DATA / f"{name}.safetensors").write_bytes(weights)
-    (DATA / f"{name}.yaml").write_text(yaml.safe_dump(card, sort_keys=False))
-    print(yaml.safe_dump(card["held_out"], sort_keys=False))
-
-
-def main(names: list[str]) -> None:
-    """Train the networks named, or all."""
-    torch.set_num_threads(1)  # the order of sums, and so the bytes, depend on it; run several names side by side
+def make(names: list[str]) -> None:
+    """Train the networks named and write their weights and cards."""
     images, targets = training_set()
-    for name in names or model_names():
-        save(name, train(name, images, targets))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    for name in names:
+        model = train(name, images, targets)
+        model.load_state_dict(half(model))
+        levelled = level(model)  # after rounding, so that it is the weights as shipped that are level
+        model.load_state_dict(half(model))
+        epochs, learning_rate, shift = RECIPES[name]
+        save(
+            name,
+            model,
+            classes=CLASSES,
+            data={
+                "module": "xai_lib.datasets.scenes",
+                "train": {"seed": TRAIN_SEED, "one_object": TRAIN_COUNTS[0], "two_objects": TRAIN_COUNTS[1]},
+                "held_out": {"seed": TEST_SEED, "one_object": TEST_COUNTS[0], "two_objects": TEST_COUNTS[1]},
+            },
+            training={
+                "seed": SEED,
+                "epochs": epochs,
+                "batch": BATCH,
+                "peak_learning_rate": learning_rate,
+                "shift": shift,
+                "levelled": levelled,
+            },
+            held_out=evaluate(model),
+        )
