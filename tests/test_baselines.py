@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from tests.problems import PROBLEMS, X
-from xai_lib.baselines import BASELINES, XRAI, GradCAM, IntegratedGradients, Occlusion
+from xai_lib.baselines import BASELINES, XRAI, GradCAM, IntegratedGradients, Occlusion, contrast_map
 
 ROUNDING = 1e-5  # Captum casts its integration weights to float32
 
@@ -137,6 +137,7 @@ def test_xrai_values_fall_from_region_to_region_and_cover_the_image():
     image = rand(1, 3, 48, 40).float()
     got = XRAI(Given(rand(1, 1, 48, 40).float())).attribute(image).sum(1)[0]
     assert got.isfinite().all() and len(got.unique()) > 1
+    assert torch.equal(XRAI(None).rank(image, rand(1, 1, 48, 40).float()).sum(1)[0], got)
     masks = XRAI(Given(None)).segments(image[0])
     assert masks.shape[1:] == (48, 40) and masks.any(0).all()
 
@@ -165,3 +166,13 @@ def test_errors():
         IntegratedGradients(linear, "blue")
     with pytest.raises(ValueError, match="layer is 'features'"):
         GradCAM(cam_network(), "features")
+
+
+def test_contrast_is_the_distance_from_the_mean_colour():
+    image = torch.zeros(1, 3, 2, 2)
+    image[0, :, 0, 0] = torch.tensor([0.4, 0.8, 0.8])  # 1.2 from black
+    got = contrast_map(image)
+    assert got.shape == image.shape
+    expected = torch.full((2, 2), 0.3)  # the mean lies a quarter of the way
+    expected[0, 0] = 0.9
+    assert torch.allclose(got.sum(1)[0], expected)

@@ -327,8 +327,11 @@ class XRAI:
 
     def attribute(self, inputs: Tensor, target: int | Sequence[int] | Tensor | None = None, **settings: Any) -> Tensor:
         """Attribute the target's output to images (B, C, H, W); `settings` go to the underlying method."""
-        base = self.method.attribute(inputs, target, **settings)
-        maps = [self._rank(image, a) for image, a in zip(inputs, base.amax(1), strict=True)]
+        return self.rank(inputs, self.method.attribute(inputs, target, **settings))
+
+    def rank(self, inputs: Tensor, attributions: Tensor) -> Tensor:
+        """The regions of images (B, C, H, W) ranked by attributions of that shape that are there already."""
+        maps = [self._rank(image, a) for image, a in zip(inputs, attributions.amax(1), strict=True)]
         return (torch.stack(maps).to(inputs) / inputs.shape[1])[:, None].expand_as(inputs)
 
     def segments(self, image: Tensor) -> np.ndarray:
@@ -364,3 +367,12 @@ class XRAI:
         rest = uncovered.astype(bool)
         ranked[rest] = value[rest].mean() if rest.any() else 0
         return torch.from_numpy(ranked).view(shape)
+
+
+def contrast_map(images: Tensor) -> Tensor:
+    """Distance of each pixel of images (B, C, H, W) from its image's mean colour, shared equally by the channels.
+
+    No network takes part: what a method finds has to exceed what this control finds.
+    """
+    distance = (images - images.mean((2, 3), keepdim=True)).norm(dim=1, keepdim=True)
+    return (distance / images.shape[1]).expand_as(images)

@@ -63,7 +63,8 @@ def load_model(name: str, *, pretrained: bool = True, device: str | torch.device
             known = [*ARCHITECTURES, *torchvision.models.list_models(module=torchvision.models)]
             near = ", ".join(difflib.get_close_matches(name, known, 3, 0.3) or ARCHITECTURES)
             raise ValueError(f"no model is called {name!r}; the nearest names are {near}")
-    return model.to(device).eval()
+    # Channels last halves the time of convolutions on the CPU; inputs may come in either order.
+    return model.to(device, memory_format=torch.channels_last).eval()
 
 
 def _weights(name: str) -> dict[str, torch.Tensor]:
