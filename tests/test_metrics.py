@@ -2,12 +2,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+import torch
 from sklearn.metrics import f1_score, roc_auc_score
 
 from xai_lib.metrics import (
+    box_masks,
     difference_interval,
     localisation,
     mean_interval,
+    mean_intervals,
     outline_concentration,
     paired_tests,
     rank_correlation,
@@ -28,6 +31,14 @@ def test_interval_covers_the_mean_as_often_as_it_says():
     intervals = [mean_interval(rng.exponential(size=60), n_resamples=500)[1] for _ in range(400)]
     covered = np.mean([low <= 1 <= high for low, high in intervals])
     assert 0.88 < covered < 0.98  # 0.95 less the bootstrap's known shortfall at n = 60, +- 3 binomial errors
+
+
+def test_intervals_of_a_table_are_those_of_its_columns():
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(20, 2)), columns=["a", "b"])
+    row = mean_intervals(frame, seed=3)
+    assert list(row) == ["a", "a low", "a high", "b", "b low", "b high"]
+    mean, (low, high) = mean_interval(frame.b, seed=3)
+    assert (row["b"], row["b low"], row["b high"]) == (mean, low, high)
 
 
 def test_difference_of_two_samples():
@@ -114,3 +125,10 @@ def test_localisation_of_perfect_inverted_and_flat_maps():
 def test_localisation_errors(maps, masks, message):
     with pytest.raises(ValueError, match=message):
         localisation(maps, masks)
+
+
+def test_boxes_are_half_open_and_joined():
+    boxes = torch.tensor([[[1, 0, 3, 2], [2, 1, 4, 2]], [[0, 0, 0, 0], [0, 2, 4, 3]]])
+    got = box_masks(boxes, 3, 4).int().tolist()
+    assert got[0] == [[0, 1, 1, 0], [0, 1, 1, 1], [0, 0, 0, 0]]
+    assert got[1] == [[0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]]

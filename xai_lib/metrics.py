@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import scipy.ndimage
 import scipy.stats
+import torch
 from numpy.typing import ArrayLike
+from torch import Tensor
 
 
 def mean_interval(
@@ -19,6 +21,14 @@ def mean_interval(
     """
     values = _checked(values)
     return float(values.mean()), _percentiles(_resampled_means(values, seed, n_resamples), confidence)
+
+
+def mean_intervals(frame: pd.DataFrame, confidence: float = 0.95, seed: int = 0) -> dict[str, float]:
+    """The mean of every column of `frame` and its bootstrap interval, as the entries "x", "x low" and "x high"."""
+    row = {}
+    for name in frame:
+        row[name], (row[f"{name} low"], row[f"{name} high"]) = mean_interval(frame[name], confidence, seed)
+    return row
 
 
 def difference_interval(
@@ -125,3 +135,13 @@ def localisation(maps: ArrayLike, masks: ArrayLike) -> pd.DataFrame:
     highest = score == score.max(1, keepdims=True)
     hit = (highest & inside).sum(1) / highest.sum(1)
     return pd.DataFrame({"auc": auc[:, 0], "f1": f1, "mae": errors / n, "hit": hit})
+
+
+def box_masks(boxes: Tensor, height: int, width: int) -> Tensor:
+    """The pixels inside any box of an image, (n, height, width) bool.
+
+    `boxes`, (n, k, 4), are k half-open boxes per image, x0, y0, x1, y1 in pixels; an empty one adds nothing.
+    """
+    x0, y0, x1, y1 = boxes[..., None, None].unbind(2)
+    y, x = torch.arange(height)[:, None], torch.arange(width)
+    return ((x0 <= x) & (x < x1) & (y0 <= y) & (y < y1)).any(1)
