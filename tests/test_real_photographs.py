@@ -1,7 +1,5 @@
 """BlurIG on real photographs and a real network, where XAI_DATA has them."""
 
-import os
-
 import pytest
 import torch
 
@@ -9,10 +7,7 @@ from xai_lib.blur_ig import BlurIG
 from xai_lib.datasets.folders import load_imagenet
 from xai_lib.models import load_model
 
-pytestmark = pytest.mark.skipif(
-    not os.path.exists(os.path.join(os.environ.get("XAI_DATA", ""), "imagenet", "val")),
-    reason="XAI_DATA holds no ImageNet photographs",
-)
+pytestmark = pytest.mark.needs_data("imagenet/val")
 
 
 def test_twenty_gradients_suffice():

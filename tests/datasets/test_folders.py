@@ -1,7 +1,6 @@
 """The standard layouts, on a handful of generated files; real photographs where XAI_DATA has them."""
 
 import json
-import os
 
 import pytest
 import torch
@@ -67,10 +66,7 @@ def test_errors(data, monkeypatch):
         find("imagenet/val")
 
 
-@pytest.mark.skipif(
-    not os.path.exists(os.path.join(os.environ.get("XAI_DATA", ""), "imagenet", "val")),
-    reason="XAI_DATA holds no ImageNet photographs",
-)
+@pytest.mark.needs_data("imagenet/val")
 def test_a_real_network_recognises_real_photographs():
     from xai_lib.models import load_model
 

@@ -94,9 +94,8 @@ def test_a_bad_import_path(name):
         load_model(name)
 
 
+@pytest.mark.needs_data("hub/checkpoints/squeezenet1_1-b8a52dc0.pth")
 def test_a_torchvision_model_from_the_data_folder(monkeypatch):
-    if "XAI_DATA" not in os.environ:
-        pytest.skip("XAI_DATA, the folder that holds hub/checkpoints/squeezenet1_1-*.pth, is not set")
     monkeypatch.delenv("TORCH_HOME", raising=False)
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
     model = load_model("squeezenet1_1")
