@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from tests.problems import PROBLEMS, X
-from xai_lib.baselines import BASELINES, XRAI, GradCAM, IntegratedGradients, Occlusion, contrast_map
+from xai_lib.baselines import BASELINES, RISE, XRAI, GradCAM, IntegratedGradients, Occlusion, contrast_map
 
 ROUNDING = 1e-5  # Captum casts its integration weights to float32
 
@@ -176,3 +176,55 @@ def test_contrast_is_the_distance_from_the_mean_colour():
     expected = torch.full((2, 2), 0.3)  # the mean lies a quarter of the way
     expected[0, 0] = 0.9
     assert torch.allclose(got.sum(1)[0], expected)
+
+
+def rise_masks(n, grid=3, keep=0.4, seed=5):
+    return torch.stack([RISE.mask(IMAGES, grid, keep, seed, k) for k in range(n)])
+
+
+def test_rise_is_the_mean_output_weighted_by_the_masks():
+    masks = rise_masks(50)
+    values = torch.stack([linear(0.3 + m * (IMAGES - 0.3)).softmax(1)[:, 1] for m in masks])
+    expected = (values[:, :, None, None] * masks[:, None]).sum(0) / masks.sum(0)
+    got = RISE(linear).attribute(IMAGES, 1, n_samples=50, grid=3, keep=0.4, value=0.3, seed=5, internal_batch_size=7)
+    torch.testing.assert_close(got.sum(1), expected, rtol=1e-12, atol=0)
+    assert got.shape == IMAGES.shape
+
+
+def test_rise_of_a_constant_is_constant():
+    got = RISE(lambda z: torch.full((len(z), 2), 0.7, dtype=z.dtype), "score").attribute(IMAGES, 0, n_samples=20)
+    torch.testing.assert_close(got.sum(1), torch.full_like(got[:, 0], 0.7))
+
+
+def test_rise_finds_the_only_pixel_that_counts():
+    """f = z at one pixel: the map is E[m_0 m_i] / E[m_i], largest where the masks are that of the pixel itself."""
+    white = torch.ones(1, 1, 12, 12, dtype=torch.float64)
+    got = RISE(lambda z: z[:, 0, 8, 3], "score").attribute(white, n_samples=2000, grid=4)[0, 0]
+    row, column = divmod(int(got.argmax()), 12)
+    assert abs(row - 8) <= 1 and abs(column - 3) <= 1
+    assert got[0, 11] == pytest.approx(0.5, abs=0.06)  # independent cells: E[m_0], 4 standard errors at 2000 masks
+
+
+def test_rise_masks_show_what_they_should():
+    masks = rise_masks(4000)
+    assert masks.min() >= 0 and masks.max() <= 1 and masks.shape == (4000, 4, 5)
+    error = (0.4 * 0.6 / 4000) ** 0.5  # of a Bernoulli mean; bilinear masks vary less
+    assert (masks.mean(0) - 0.4).abs().max() < 4.5 * error
+
+
+@pytest.mark.parametrize("rows", [1, 4, 1000])
+def test_rise_does_not_depend_on_grouping(rows):
+    together = RISE(linear).attribute(IMAGES, [0, 1, 0], n_samples=30)
+    small = RISE(linear).attribute(IMAGES, [0, 1, 0], n_samples=30, internal_batch_size=rows)
+    alone = RISE(linear).attribute(IMAGES[1:2], 1, n_samples=30)
+    torch.testing.assert_close(small, together, rtol=1e-12, atol=0)
+    torch.testing.assert_close(alone, together[1:2], rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [({"n_samples": 0}, "n_samples is 0"), ({"grid": 0}, "grid is 0"), ({"keep": 1.0}, "keep is 1.0")],
+)
+def test_rise_errors(settings, message):
+    with pytest.raises(ValueError, match=message):
+        RISE(linear).attribute(IMAGES, 0, **settings)

@@ -11,6 +11,7 @@ from skimage.morphology import dilation, disk
 from skimage.segmentation import felzenszwalb
 from skimage.transform import resize
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from xai_lib.gradients import (
     GradientMethod,
@@ -20,8 +21,10 @@ from xai_lib.gradients import (
     accumulate,
     batch_size,
     check_count,
+    generator_of,
     like_inputs,
 )
+from xai_lib.outputs import in_parts
 
 BASELINES = ("black", "white", "black+white", "random", "grey")
 
@@ -304,6 +307,79 @@ class Occlusion(GradientMethod):
             for rows in problem.rows(limit)
         ]
         return torch.cat(parts).to(inputs.dtype) / inputs.shape[1]  # Captum gives the whole difference to every channel
+
+
+class RISE(GradientMethod):
+    """Randomised input sampling: the mean output over random masks that show a pixel, `E[f(x m) | m_i = 1]`.
+
+    Masks are coarse grids of zeros and ones, enlarged bilinearly and shifted at random; the output is weighted by the
+    mask and divided by the sum of the masks at each pixel, so that a constant output gives a constant map.
+
+    Reference: Petsiuk, Das, Saenko: RISE, BMVC 2018, eqs. 4 to 6 (which divide by the masks' expectation).
+    """
+
+    @log_usage()
+    def attribute(
+        self,
+        inputs: Tensor,
+        target: int | Sequence[int] | Tensor | None = None,
+        *,
+        n_samples: int = 4000,
+        grid: int = 7,
+        keep: float = 0.5,
+        value: float = 0.0,
+        seed: int = 0,
+        internal_batch_size: int | None = None,
+        show_progress: bool = False,
+    ) -> Tensor:
+        """Attribute the target's output to images (B, C, H, W), in `n_samples` forward passes per image.
+
+        Args:
+            inputs: images (B, C, H, W).
+            target: class explained, one or one per input; None explains the class predicted on `inputs`.
+            n_samples: masks; all images are seen through the same ones.
+            grid: cells of a mask along each side.
+            keep: probability that a cell is shown.
+            value: what hidden pixels are replaced by.
+            seed: of the masks.
+            internal_batch_size: rows of one forward pass; changes the result by rounding only.
+            show_progress: show a progress bar that counts forward passes.
+
+        Raises:
+            TypeError, ValueError: an argument, or the model's output, is invalid.
+        """
+        check_count("n_samples", n_samples)
+        check_count("grid", grid)
+        if not 0 < keep < 1:
+            raise ValueError(f"keep is {keep!r}, expected a probability between 0 and 1.")
+        problem = self._pose_images(inputs, target, internal_batch_size)
+        limit = batch_size((inputs,), internal_batch_size)
+        hidden = torch.full_like(inputs[:1], value)
+        maps = []
+        with torch.no_grad(), tqdm(total=len(inputs) * n_samples, disable=not show_progress, unit="pass") as progress:
+            for rows in problem.rows(limit):
+                seen, shown = 0.0, 0.0
+                for samples in torch.arange(n_samples).split(max(1, limit // len(rows))):
+                    masks = torch.stack([self.mask(inputs, grid, keep, seed, int(k)) for k in samples])
+                    points = hidden.lerp(inputs[rows], masks[:, None, None]).flatten(0, 1)
+                    at = rows.repeat(len(samples))
+                    parts, limit = in_parts(lambda r, z=points, at=at: problem.values((z[r],), at[r]), len(at), limit)
+                    values = torch.cat(parts).view(len(samples), len(rows))
+                    seen = seen + torch.einsum("kb,khw->bhw", values, masks)
+                    shown = shown + masks.sum(0)
+                    progress.update(len(at))
+                maps.append(seen / shown.clamp(min=torch.finfo(shown.dtype).tiny))
+        return (torch.cat(maps)[:, None] / inputs.shape[1]).expand_as(inputs)
+
+    @staticmethod
+    def mask(images: Tensor, grid: int, keep: float, seed: int, sample: int) -> Tensor:
+        """Mask number `sample` for images (B, C, H, W): how far each pixel is shown, (H, W) in [0, 1]."""
+        generator = generator_of(torch.device("cpu"), seed, sample)
+        cells = (torch.rand(1, 1, grid, grid, generator=generator) < keep).to(images)
+        sides = [-(-side // grid) for side in images.shape[2:]]  # of a cell, rounded up
+        large = nn.functional.interpolate(cells, [(grid + 1) * s for s in sides], mode="bilinear", align_corners=False)
+        top, left = (int(torch.randint(s, (), generator=generator)) for s in sides)
+        return large[0, 0, top : top + images.shape[2], left : left + images.shape[3]]
 
 
 class XRAI:

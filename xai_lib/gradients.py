@@ -14,7 +14,7 @@ from captum.attr import Attribution
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from xai_lib.outputs import OUTPUTS, Problem, in_parts, pose, select
+from xai_lib.outputs import OUTPUTS, Problem, batch_size, check_count, in_parts, pose, select
 
 CHECK_EVERY = 16  # samples between two looks at the standard error, whatever the chunk
 Points = Callable[[Tensor, range], tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]]
@@ -114,21 +114,6 @@ def accumulate(
         None if finished[0][2] is None else in_order([errors for _, _, errors, _ in finished]),
         torch.cat([torch.full_like(rows, used) for rows, _, _, used in finished])[order],
     )
-
-
-def batch_size(inputs: tuple[Tensor, ...], requested: int | None) -> int:
-    """Rows of one forward pass: as requested, or as many as hold 2^21 numbers (2^24 on a GPU), at most 128."""
-    if requested is None:
-        budget = 2**21 if inputs[0].device.type == "cpu" else 2**24
-        return max(1, min(128, budget // sum(x[0].numel() for x in inputs)))
-    check_count("internal_batch_size", requested)
-    return int(requested)
-
-
-def check_count(name: str, value: int) -> None:
-    """Raise ValueError unless the argument `name` is a positive integer."""
-    if not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name} is {value!r}, expected an integer of at least 1.")
 
 
 def _next_stop(start: int, n_samples: int, most: int, unit: int, tolerance: float | None) -> int:
@@ -268,10 +253,15 @@ class Noise:
 
     def _one(self, seed: int, sample: int, like: Tensor, element: int) -> Tensor:
         draw, sign = (sample // 2, 1 - 2 * (sample % 2)) if self.antithetic else (sample, 1)
-        state = int(np.random.SeedSequence([seed, draw, element]).generate_state(1, np.uint64)[0])
-        generator = torch.Generator(like.device).manual_seed(state)
+        generator = generator_of(like.device, seed, draw, element)
         noise = torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
         return noise if sign == 1 else -noise
+
+
+def generator_of(device: torch.device, *keys: int) -> torch.Generator:
+    """A generator whose stream belongs to non-negative integers, such as a seed and the index of a sample."""
+    state = int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0])
+    return torch.Generator(device).manual_seed(state)
 
 
 class GradientMethod(Attribution):

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,21 @@ class Problem:
     def rows(self, limit: int) -> tuple[Tensor, ...]:
         """The inputs' indices in blocks of at most `limit`."""
         return torch.arange(len(self), device=self.inputs[0].device).split(limit)
+
+
+def batch_size(inputs: tuple[Tensor, ...], requested: int | None) -> int:
+    """Rows of one forward pass: as requested, or as many as hold 2^21 numbers (2^24 on a GPU), at most 128."""
+    if requested is None:
+        budget = 2**21 if inputs[0].device.type == "cpu" else 2**24
+        return max(1, min(128, budget // sum(x[0].numel() for x in inputs)))
+    check_count("internal_batch_size", requested)
+    return int(requested)
+
+
+def check_count(name: str, value: int) -> None:
+    """Raise ValueError unless the argument `name` is a positive integer."""
+    if not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{name} is {value!r}, expected an integer of at least 1.")
 
 
 def in_parts(evaluate: Callable[[slice], Any], n_rows: int, limit: int) -> tuple[list[Any], int]:
