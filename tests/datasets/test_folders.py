@@ -2,11 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from xai_lib.datasets.folders import find, load_imagenet, read_image
+from xai_lib.datasets.folders import find, have, load_imagenet, load_label_tree, read_boxes, read_image
 
 CLASSES = [["n01", "tench"], ["n02", "goldfish"], ["n03", "shark"]]
 
@@ -37,11 +38,105 @@ def test_spread_and_choice(data):
     assert load_imagenet(3, size=64, names=("shark",)).labels.tolist() == [2, 2, 2]
 
 
+def annotate(path, *boxes, size=(300, 256)):
+    """Write boxes (name, left, top, right, bottom) as PASCAL VOC does."""
+    objects = "".join(
+        f"<object><name>{name}</name><bndbox><xmin>{left}</xmin><ymin>{top}</ymin><xmax>{right}</xmax><ymax>{bottom}"
+        "</ymax></bndbox></object>"
+        for name, left, top, right, bottom in boxes
+    )
+    width, height = size
+    path.write_text(
+        f"<annotation><size><width>{width}</width><height>{height}</height><depth>3</depth></size>{objects}</annotation>"
+    )
+
+
+def test_boxes_lie_on_what_they_enclose(tmp_path):
+    """A white rectangle on black and its box go through the same crop; edges are blurred by the resizing."""
+    pixels = np.zeros((180, 300), np.uint8)
+    pixels[40:120, 90:200] = 255
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    annotate(tmp_path / "x.xml", ("n01", 90, 40, 200, 120), ("n02", 0, 0, 300, 180), size=(300, 180))
+    mask = read_boxes(tmp_path / "x.xml", "n01", 56)
+    assert torch.equal(mask, read_image(tmp_path / "x.png", 56)[0] > 0.5) and 0.1 < mask.double().mean() < 0.5
+    assert read_boxes(tmp_path / "x.xml", "n02", 56).all()
+    assert not read_boxes(tmp_path / "x.xml", "n03", 56).any()
+
+
+def test_boxes_of_a_larger_copy_serve_a_smaller_one(tmp_path):
+    annotate(tmp_path / "large.xml", ("n01", 100, 80, 300, 240), size=(600, 512))
+    annotate(tmp_path / "small.xml", ("n01", 50, 40, 150, 120))
+    large, small = (read_boxes(tmp_path / f"{name}.xml", "n01", 64) for name in ("large", "small"))
+    for side in (0, 1):  # a threshold on an edge between two pixels may fall to either
+        assert small.any() and (large.any(side) ^ small.any(side)).sum() <= 2
+
+
+def test_only_photographs_with_pixels_inside_and_outside_their_boxes(data):
+    val = data / "imagenet" / "val"
+    annotate(val / "n01" / "0.xml", ("n01", 50, 50, 100, 100), ("n01", 150, 50, 200, 100))
+    annotate(val / "n01" / "1.xml", ("n01", 0, 0, 300, 256))  # all of it
+    annotate(val / "n03" / "0.xml", ("n01", 50, 50, 100, 100))  # of another class
+    annotate(val / "n03" / "1.xml", ("n03", 0, 0, 10, 256))  # cropped away
+    annotate(val / "n03" / "2.xml", ("n03", 150, -5, 400, 300))  # beyond the image, as some are
+    photographs = load_imagenet(2, size=64, boxes=True)
+    assert photographs.labels.tolist() == [0, 2] and photographs.masks.shape == (2, 64, 64)
+    left, right = photographs.masks[0, :, :32], photographs.masks[0, :, 32:]
+    assert left.any() and right.any() and photographs.masks[1, :, 33:].all()
+    with pytest.raises(ValueError, match="n is 3, expected 1 to 2, the photographs there are with boxes"):
+        load_imagenet(3, size=64, boxes=True)
+    assert load_imagenet(5, size=64).masks is None
+    (val / "n03" / "0.xml").write_text("<annotation/>")
+    with pytest.raises(ValueError, match=r"0\.xml cannot be read as PASCAL VOC boxes"):
+        load_imagenet(1, size=64, boxes=True)
+
+
+def test_the_label_tree(data):
+    """entity - (fish - (n01, n02), animal - n03); n02 is also a pet, which is an animal: the shorter way counts."""
+    with pytest.raises(FileNotFoundError, match="put there ImageNet's list of WordNet relations"):
+        load_label_tree(["n01"])
+    assert not have("imagenet/wordnet.is_a.txt")
+    relations = "entity fish\nentity animal\nfish n01\nfish n02\nanimal n03\nanimal pet\npet n02\nother n04\n"
+    (data / "imagenet" / "wordnet.is_a.txt").write_text(relations)
+    distance = load_label_tree(["n01", "n02", "n03", "fish"])
+    assert distance.tolist() == [[0, 2, 4, 1], [2, 0, 3, 1], [4, 3, 0, 3], [1, 1, 3, 0]]
+    with pytest.raises(ValueError, match="wnids has n01 and n04, expected classes with a common ancestor"):
+        load_label_tree(["n01", "n04"])
+
+
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK"])
 def test_any_mode_becomes_three_channels(tmp_path, mode):
     Image.new(mode, (20, 10)).save(tmp_path / ("x.tif" if mode == "CMYK" else "x.png"))
     image = read_image(next(tmp_path.iterdir()))
     assert image.shape == (3, 10, 20) and image.min() >= 0 and image.max() <= 1
+
+
+def test_sixteen_bits_keep_their_levels(tmp_path):
+    levels = np.linspace(0, 65535, 64).round().astype(np.uint16).reshape(8, 8)
+    Image.fromarray(levels).save(tmp_path / "deep.png")
+    image = read_image(tmp_path / "deep.png")
+    torch.testing.assert_close(image, torch.from_numpy(levels / 65535).float().expand(3, -1, -1))
+    Image.fromarray(levels.astype(np.int32) * 9).save(tmp_path / "deeper.tif")
+    with pytest.raises(ValueError, match=r"deeper.tif cannot be read .*expected at most 16 bits a pixel"):
+        read_image(tmp_path / "deeper.tif")
+    Image.fromarray(levels.astype(np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(ValueError, match="expected integer pixels"):
+        read_image(tmp_path / "float.tif")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_becomes_white(tmp_path, mode):
+    """The colours that lie beneath, black here, are not seen."""
+    image = Image.new("RGBA", (4, 2), (0, 0, 0, 0))
+    image.paste((0, 0, 0, 255), (0, 0, 2, 2))
+    image.convert(mode).save(tmp_path / "x.png")
+    assert read_image(tmp_path / "x.png")[:, 0].tolist() == [[0, 0, 1, 1]] * 3
+
+
+def test_the_cameras_orientation_is_obeyed(tmp_path):
+    image, exif = Image.new("RGB", (30, 20)), Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    image.save(tmp_path / "x.jpg", exif=exif)
+    assert read_image(tmp_path / "x.jpg").shape == (3, 30, 20)
 
 
 def test_crop_is_central_and_unscaled_at_the_native_size(tmp_path):

@@ -1,36 +1,37 @@
 """Real data in standard layouts, under XAI_DATA or else data/external/.
 
     imagenet/val/<wnid>/*.JPEG   photographs, a folder per class (torchvision's ImageFolder)
+    imagenet/val/<wnid>/*.xml    their boxes as PASCAL VOC writes them, each beside its photograph
     imagenet/classes.json        the 1,000 pairs [wnid, name] in the standard order
+    imagenet/wordnet.is_a.txt    a line "parent child" of wnids per relation of WordNet
 
-`python -m xai_lib.datasets.folders --profile sample` says what of it is missing and where to put it.
+`make data PROFILE=sample` fetches what is public (`xai_lib.datasets.download`) and says where the rest goes.
 """
 
-import argparse
 import json
 import os
-import sys
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import functional as transforms
 
 EXTERNAL = Path(__file__).resolve().parents[2] / "data" / "external"
 LAYOUTS = {
     "imagenet/val": "ImageNet validation photographs, one folder per class named by its wnid",
-    "hub/checkpoints/squeezenet1_1-b8a52dc0.pth": "torchvision's weights of SqueezeNet 1.1",
     "imagenet/classes.json": "the 1,000 pairs [wnid, name] of ImageNet's classes in the standard order, as JSON",
-}
-IMAGENET = ("imagenet/val", "imagenet/classes.json")
-NEEDED = {
-    "smoke": (),
-    "embedded": (),
-    "sample": (*IMAGENET, "hub/checkpoints/squeezenet1_1-b8a52dc0.pth"),
-    "paper": IMAGENET,
+    "imagenet/wordnet.is_a.txt": "ImageNet's list of WordNet relations, a line 'parent child' each",
+    "hub/checkpoints/squeezenet1_1-b8a52dc0.pth": "torchvision's weights of SqueezeNet 1.1",
+    "cifar10": "CIFAR-10 as {train,test}/<class>/<number>.jpg",
+    "speech": "spoken digits as <word>/<speaker>_<take>.wav",
+    "reviews": "sentences of film reviews as {train,test}/{pos,neg}/<number>.txt",
+    "photos": "demonstration photographs",
 }
 
 
@@ -42,12 +43,24 @@ class Photographs(NamedTuple):
         labels: index of the class in `names`, (n,).
         names: all classes, in the order of the model's outputs.
         wnids: their WordNet identifiers.
+        masks: the pixels inside the boxes of the class, (n, size, size) bool; None where boxes were not asked for.
     """
 
     images: Tensor
     labels: Tensor
     names: tuple[str, ...]
     wnids: tuple[str, ...]
+    masks: Tensor | None = None
+
+
+def data_folder() -> Path:
+    """Where real data lie: XAI_DATA, or else data/external/."""
+    return Path(os.environ.get("XAI_DATA") or EXTERNAL)
+
+
+def have(layout: str) -> bool:
+    """Whether one of `LAYOUTS` is there."""
+    return (data_folder() / layout).exists()
 
 
 def find(layout: str) -> Path:
@@ -56,17 +69,18 @@ def find(layout: str) -> Path:
     Raises:
         FileNotFoundError: it is absent; the sentence says what to put where.
     """
-    path = Path(os.environ.get("XAI_DATA") or EXTERNAL) / layout
-    if not path.exists():
+    path = data_folder() / layout
+    if not have(layout):
         raise FileNotFoundError(f"{path} is missing: put there {LAYOUTS[layout]} (the folder above is XAI_DATA).")
     return path
 
 
-def load_imagenet(n: int, *, size: int = 224, names: tuple[str, ...] = ()) -> Photographs:
-    """Load `n` photographs spread evenly over the class folders, or all those of the classes called `names`.
+def load_imagenet(n: int, *, size: int = 224, names: tuple[str, ...] = (), boxes: bool = False) -> Photographs:
+    """Load `n` photographs spread evenly over the class folders, or over those of the classes called `names`.
 
     A folder is mapped to its class by its wnid, so that folders may be absent. The shorter side is resized to
-    `size * 256 / 224` pixels and the centre cropped to `size`.
+    `size * 256 / 224` pixels and the centre cropped to `size`. With `boxes` only photographs count that have, after
+    the crop, pixels inside and outside the boxes of their class.
 
     Raises:
         FileNotFoundError: a data folder is missing.
@@ -80,51 +94,106 @@ def load_imagenet(n: int, *, size: int = 224, names: tuple[str, ...] = ()) -> Ph
         if unknown:
             raise ValueError(f"names contains {unknown[0]!r}, expected names of imagenet/classes.json.")
         chosen = {wnids[classes.index(name)] for name in names}
-    files = sorted(f for f in find("imagenet/val").glob("*/*") if f.parent.name in chosen)
+    listed = sorted(f for f in find("imagenet/val").glob("*/*") if f.parent.name in chosen and f.suffix != ".xml")
+    masks = {f: read_boxes(f.with_suffix(".xml"), f.parent.name, size) for f in listed} if boxes else {}
+    files = [f for f in listed if masks[f].any() and not masks[f].all()] if boxes else listed
     if not 1 <= n <= len(files):
-        raise ValueError(f"n is {n}, expected 1 to {len(files)}, the photographs there are.")
+        raise ValueError(f"n is {n}, expected 1 to {len(files)}, the photographs there are{' with boxes' * boxes}.")
     picked = [files[i] for i in np.linspace(0, len(files) - 1, n).round().astype(int)]
     images = torch.stack([read_image(f, size) for f in picked])
     labels = torch.tensor([wnids.index(f.parent.name) for f in picked])
-    return Photographs(images, labels, classes, wnids)
+    return Photographs(images, labels, classes, wnids, torch.stack([masks[f] for f in picked]) if boxes else None)
+
+
+def read_boxes(path: str | Path, name: str, size: int) -> Tensor:
+    """The pixels inside the boxes of the objects called `name`, of the image that `read_image` crops to `size`.
+
+    Returns (size, size) bool, all False where the file of boxes is missing or has no such object. Coordinates are
+    edges in pixels of the width and height that the file states.
+
+    Raises:
+        ValueError: the file is no PASCAL VOC annotation.
+    """
+    if not Path(path).exists():
+        return torch.zeros(size, size, dtype=torch.bool)
+    try:
+        root = ElementTree.parse(path).getroot()
+        mask = torch.zeros(1, int(root.findtext("size/height")), int(root.findtext("size/width")))
+        for box in (found.find("bndbox") for found in root.iter("object") if found.findtext("name") == name):
+            left, top, right, bottom = (int(float(box.findtext(edge))) for edge in ("xmin", "ymin", "xmax", "ymax"))
+            mask[:, max(0, top) : bottom, max(0, left) : right] = 1
+    except (ElementTree.ParseError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be read as PASCAL VOC boxes ({error}).") from error
+    return _crop(mask, size)[0] > 0.5
+
+
+def load_label_tree(wnids: Sequence[str]) -> Tensor:
+    """Steps up from two classes to their lowest common ancestor in WordNet, summed, for all pairs: (n, n) int64.
+
+    Where several ways lead up, the shortest counts (WordNet is not quite a tree).
+
+    Raises:
+        FileNotFoundError: imagenet/wordnet.is_a.txt is missing.
+        ValueError: two of the classes have no common ancestor there.
+    """
+    parents = defaultdict(list)
+    for parent, child in (line.split() for line in find("imagenet/wordnet.is_a.txt").read_text().splitlines()):
+        parents[child].append(parent)
+    climbs = [_steps_up(wnid, parents) for wnid in wnids]
+    ancestors = sorted(set().union(*climbs))
+    steps = np.array([[climb.get(ancestor, np.inf) for ancestor in ancestors] for climb in climbs])
+    distances = np.stack([(row + steps).min(1) for row in steps])
+    if not np.isfinite(distances).all():
+        a, b = np.argwhere(np.isinf(distances))[0]
+        raise ValueError(f"wnids has {wnids[a]} and {wnids[b]}, expected classes with a common ancestor in WordNet.")
+    return torch.from_numpy(distances).long()
+
+
+def _steps_up(wnid: str, parents: dict[str, list[str]]) -> dict[str, int]:
+    """All ancestors, the class itself among them, with the fewest steps that lead there."""
+    reached, border, steps = {wnid: 0}, [wnid], 0
+    while border:
+        steps += 1
+        border = [p for p in {p for node in border for p in parents[node]} if p not in reached]
+        reached |= dict.fromkeys(border, steps)
+    return reached
 
 
 def read_image(path: str | Path, size: int | None = None) -> Tensor:
     """Read an image file as (3, H, W) in [0, 1], resized and centre-cropped to (3, size, size) if asked.
+
+    Grey images, also of 16 bits, get three equal channels, what is transparent becomes white, and the camera's note
+    of its orientation is obeyed.
 
     Raises:
         ValueError: the file cannot be read as an image.
     """
     try:
         with Image.open(path) as file:
-            image = transforms.pil_to_tensor(file.convert("RGB")).float() / 255
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow calls a broken PNG a syntax error
+            image = _to_tensor(ImageOps.exif_transpose(file))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # a broken PNG is a syntax error
         raise ValueError(f"{path} cannot be read as an image ({error}).") from error
-    if size is None:
-        return image
+    return image if size is None else _crop(image, size)
+
+
+def _to_tensor(image: Image.Image) -> Tensor:
+    """Pixels as (3, H, W) in [0, 1]."""
+    if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip to 8
+        levels = torch.from_numpy(np.asarray(image, dtype=np.float32)[None] / 65535)
+        if levels.min() < 0 or levels.max() > 1:
+            raise ValueError(f"it has mode {image.mode}, expected at most 16 bits a pixel")
+        return levels.expand(3, -1, -1)
+    if image.mode == "F":
+        raise ValueError("it has mode F, expected integer pixels")
+    if image.has_transparency_data:
+        seen = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), seen)
+    return transforms.pil_to_tensor(image.convert("RGB")).float() / 255
+
+
+def _crop(image: Tensor, size: int) -> Tensor:
+    """The centre (C, size, size) of an image resized to a shorter side of size * 256 / 224 pixels."""
     shorter = round(size * 256 / 224)
     if min(image.shape[1:]) != shorter:
         image = transforms.resize(image, shorter, antialias=True).clamp(0, 1)
     return transforms.center_crop(image, [size, size])
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Say which real data a profile needs and whether they are there.")
-    parser.add_argument("--profile", default="embedded", help="smoke, embedded, sample, paper, or a YAML file's path")
-    profile = parser.parse_args().profile
-    if profile not in NEEDED:
-        parser.error(f"profile is {profile!r}, expected one of {', '.join(NEEDED)}.")
-    missing = []
-    for layout in NEEDED[profile]:
-        try:
-            print(f"found {find(layout)}")
-        except FileNotFoundError as error:
-            missing.append(str(error))
-    if not NEEDED[profile]:
-        print(f"The profile {profile} needs no data beyond this repository.")
-    print(*missing, sep="\n", file=sys.stderr, end="\n" if missing else "")
-    return 1 if missing else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
