@@ -34,8 +34,8 @@ lab: $(READY)  ## open the notebooks in JupyterLab
 models: $(READY)  ## train the embedded models again
 	$(PYTHON) -m xai_lib.models.train
 
-data: $(READY)  ## say which real data PROFILE needs, and where to put what is missing
-	$(PYTHON) -m xai_lib.datasets.folders --profile '$(PROFILE)'
+data: $(READY)  ## fetch the real data that PROFILE needs, and say where to put what is not public
+	$(PYTHON) -m xai_lib.datasets.download --profile '$(PROFILE)'
 
 bench: $(READY)  ## measure speed and memory
 	$(PYTHON) -m pytest tests/benchmarks -q -s

@@ -41,12 +41,12 @@ APART = {"datasets", "models", "plots"}
 
 
 def test_conda_environment_has_the_bounds_of_pyproject():
-    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    expected = {f"python{PROJECT['requires-python']}"}
+    *conda, from_pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    expected = {f"python{PROJECT['requires-python']}", "pip"}
     for text in REQUIREMENTS:
         requirement = Requirement(text)
         expected.add(f"{CONDA_NAMES.get(requirement.name, requirement.name)}{requirement.specifier}")
-    assert set(conda) == expected
+    assert {*conda, *from_pip["pip"]} == expected
 
 
 @pytest.mark.parametrize("text", REQUIREMENTS)
