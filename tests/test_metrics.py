@@ -1,13 +1,18 @@
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.ndimage
 import scipy.stats
 import torch
 from sklearn.metrics import f1_score, roc_auc_score
 
 from xai_lib.metrics import (
     box_masks,
+    compression_complexity,
     difference_interval,
+    high_frequency_power,
     localisation,
     mean_interval,
     mean_intervals,
@@ -132,3 +137,61 @@ def test_boxes_are_half_open_and_joined():
     got = box_masks(boxes, 3, 4).int().tolist()
     assert got[0] == [[0, 1, 1, 0], [0, 1, 1, 1], [0, 0, 0, 0]]
     assert got[1] == [[0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]]
+
+
+def test_power_of_cosines_is_the_squared_eigenvalue():
+    for (height, width), (k, j) in itertools.product([(8, 8), (9, 14)], [(0, 3), (5, 0), (2, 7)]):
+        rows, columns = np.arange(height)[:, None] + 0.5, np.arange(width) + 0.5
+        wave = 3 + np.cos(np.pi * k * rows / height) * np.cos(np.pi * j * columns / width)
+        eigenvalue = 4 - 2 * np.cos(np.pi * k / height) - 2 * np.cos(np.pi * j / width)
+        assert high_frequency_power(wave) == pytest.approx(eigenvalue**2, rel=1e-9)
+
+
+def test_power_is_that_of_the_reflecting_laplacian():
+    maps = np.random.default_rng(0).normal(size=(5, 7, 10))
+    laplacian = np.stack([scipy.ndimage.laplace(m, mode="reflect") for m in maps])
+    centred = maps - maps.mean((1, 2), keepdims=True)
+    expected = (laplacian**2).sum((1, 2)) / (centred**2).sum((1, 2))
+    np.testing.assert_allclose(high_frequency_power(maps), expected, rtol=1e-12)
+
+
+def test_power_of_white_noise_is_twenty():
+    power = high_frequency_power(np.random.default_rng(0).normal(size=(200, 64, 64)))
+    interior = 20 - 4 * (20 - 12) / 64  # a border pixel has three neighbours: 9 + 3
+    assert power.mean() == pytest.approx(interior, abs=4 * power.std() / 200**0.5 + 0.02)  # corners: 4 / 64^2
+
+
+@pytest.mark.parametrize("measure", [high_frequency_power, compression_complexity])
+def test_measures_ignore_scale_sign_and_mean(measure):
+    maps = np.random.default_rng(0).standard_t(3, size=(3, 2, 20, 17))
+    expected = measure(maps)
+    assert expected.shape == (3, 2)
+    for changed in (-maps, 1e-6 * maps, -37.5 * maps + 2, maps - 1e3):
+        np.testing.assert_allclose(measure(changed), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("measure", [high_frequency_power, compression_complexity])
+def test_measures_rise_from_constant_to_smooth_to_noise(measure):
+    noise = np.random.default_rng(0).normal(size=(4, 32, 32))
+    smooth = scipy.ndimage.gaussian_filter(noise, (0, 2, 2))
+    constant = np.ones((4, 32, 32))
+    assert (measure(constant) <= 0.1).all()  # an even grey is a byte or two longer than black
+    assert (measure(constant) < measure(smooth)).all() and (measure(smooth) < 0.7 * measure(noise)).all()
+
+
+def test_complexity_counts_levels():
+    """White noise of a few equally frequent levels holds log2(levels) bits per pixel; PNG cannot do with less."""
+    rng = np.random.default_rng(0)
+    signs = rng.choice([-1.0, 1.0], size=(64, 64))
+    assert 1 <= compression_complexity(signs, levels=2) < 2
+    uniform = compression_complexity(rng.uniform(-1, 1, (64, 64)), levels=256, reach=3**0.5)
+    assert 8 <= uniform < 8.3
+    with pytest.raises(ValueError, match="levels is 1"):
+        compression_complexity(signs, levels=1)
+
+
+@pytest.mark.parametrize("measure", [high_frequency_power, compression_complexity])
+@pytest.mark.parametrize("maps, message", [(np.ones(4), "maps has shape"), (np.full((2, 2), np.nan), "maps contains")])
+def test_bad_maps(measure, maps, message):
+    with pytest.raises(ValueError, match=message):
+        measure(maps)

@@ -1,7 +1,15 @@
 """Numbers about attribution maps, and their uncertainty."""
 
+from xai_lib.metrics.complexity import compression_complexity, high_frequency_power
 from xai_lib.metrics.localisation import box_masks, localisation, outline_concentration
-from xai_lib.metrics.perturbation import Perturbation, deletion, insertion, mean_blur, replace_by_rank
+from xai_lib.metrics.perturbation import (
+    Perturbation,
+    deletion,
+    faithfulness,
+    insertion,
+    mean_blur,
+    replace_by_rank,
+)
 from xai_lib.metrics.statistics import (
     difference_interval,
     mean_interval,
@@ -13,8 +21,11 @@ from xai_lib.metrics.statistics import (
 __all__ = [
     "Perturbation",
     "box_masks",
+    "compression_complexity",
     "deletion",
     "difference_interval",
+    "faithfulness",
+    "high_frequency_power",
     "insertion",
     "localisation",
     "mean_blur",

@@ -65,6 +65,18 @@ def insertion(
     return _curve(forward_func, _filled(fill, inputs), inputs, maps, n_steps, -1, settings)
 
 
+def faithfulness(
+    forward_func: Callable[..., Tensor], inputs: Tensor, maps: Tensor, target: Tensor | None = None, **settings: Any
+) -> Tensor:
+    """Area under the insertion curve minus that under the deletion curve of a class's probability, ([M,] B).
+
+    `target`, (B,), is the class, by default the predicted one. For other arguments and errors see `replace_by_rank`.
+    """
+    curves = (curve(forward_func, inputs, maps, **settings) for curve in (insertion, deletion))
+    inserted, deleted = (curve.area(curve.probability(target)) for curve in curves)
+    return inserted - deleted
+
+
 def _curve(forward_func, start, end, maps, n_steps, clean, settings) -> Perturbation:
     check_count("n_steps", n_steps)
     shares = torch.linspace(0, 1, n_steps + 1, dtype=torch.float64)

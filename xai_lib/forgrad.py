@@ -1,0 +1,390 @@
+"""FORGrad: attributions without their high frequencies, and where in a network these come from.
+
+Muzellec et al.: Gradient strikes back: How filtering out high frequencies improves explanations, 2023; numbers of
+propositions and figures are those of its supplement. Frequencies are in cycles per image side.
+"""
+
+import copy
+import difflib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from numbers import Real
+from typing import Any, NamedTuple
+
+import scipy.stats
+import torch
+from torch import Tensor, nn
+
+from xai_lib.gradients import Noise
+from xai_lib.metrics import faithfulness, high_frequency_power, mean_blur
+from xai_lib.outputs import batch_size, check_count, pose, select
+
+SMALLEST_MAP = 8  # pixels a side; the spectrum of a smaller map says little
+VARIANTS = ("paper", "xplique")
+FAITHFULNESS = partial(faithfulness, fill=mean_blur)  # what hides a pixel is the mean of its surroundings
+Measure = Callable[[Tensor], Any]
+
+
+def low_pass(attributions: Tensor, sigma: float | Sequence[float], disk: bool = False) -> Tensor:
+    """Keep the frequencies of maps up to `sigma` in both directions: `F^-1(F(phi) K_sigma)`.
+
+    `K_sigma` is 1 where `|i - W/2| <= sigma` and `|j - H/2| <= sigma` on the centred spectrum, else 0 (section A).
+
+    Args:
+        attributions: (B, H, W) or (B, C, H, W), of any size, odd or even.
+        sigma: cut-off in cycles per side; 0 keeps the mean, half the longer side keeps everything. A sequence, (K,),
+            filters at each cut-off from one transform and gives the result a leading axis: (K, B, ...).
+        disk: keep the frequencies within the circle of radius `sigma` instead of the square.
+
+    Raises:
+        TypeError: `attributions` is not a tensor of real floats.
+        ValueError: `attributions` has no two spatial axes or is not finite, or a `sigma` is negative.
+    """
+    _check_maps(attributions)
+    cuts = _checked_cutoffs(sigma, attributions)
+    height, width = attributions.shape[-2:]
+    rows, columns = _frequencies(height, cuts), _frequencies(width, cuts)[: width // 2 + 1]
+    kept = columns <= cuts.max()  # what no cut-off keeps need not be transformed along the other axis
+    columns = columns[kept]
+    if disk:
+        mask = (rows[:, None] ** 2 + columns**2).sqrt() <= cuts[:, None, None]
+    else:
+        mask = torch.maximum(rows[:, None], columns) <= cuts[:, None, None]
+    spectrum = torch.fft.fft(torch.fft.rfft(attributions.contiguous())[..., kept], dim=-2)
+    filtered = spectrum * mask.view(len(cuts), *[1] * (attributions.ndim - 2), *mask.shape[1:])
+    maps = torch.fft.irfft(torch.fft.ifft(filtered, dim=-2), n=width)  # pads the frequencies left out with zeros
+    return maps[0] if isinstance(sigma, Real) else maps
+
+
+class FORGrad:
+    """Any attribution method, low-pass filtered: `phi_sigma = F^-1(F(phi) K_sigma)`.
+
+    Args:
+        method: any attribution method of this library or Captum's, for images.
+        sigma: cut-off in cycles per side; `optimal_cutoff` finds one.
+        variant: "paper" filters the signed map of every channel (so also their sum); "xplique" filters, as that library
+            does, the absolute mean over the channels within a circle, and takes absolute values again.
+
+    Filtering keeps the sum of a map, so a complete attribution stays complete.
+
+    Raises:
+        ValueError: `sigma` is negative or `variant` is unknown.
+    """
+
+    def __init__(self, method: Any, sigma: float, variant: str = "paper") -> None:
+        if not isinstance(sigma, Real) or not sigma >= 0:
+            raise ValueError(f"sigma is {sigma!r}, expected a number of at least 0.")
+        if variant not in VARIANTS:
+            raise ValueError(f"variant is {variant!r}, expected one of {VARIANTS}.")
+        self.method, self.sigma, self.variant = method, sigma, variant
+
+    def attribute(self, inputs: Tensor | tuple[Tensor, ...], target: Any = None, **settings: Any) -> Any:
+        """Attribute the target's output to images (B, C, H, W), or a tuple of them; `settings` go to the method.
+
+        Returns:
+            Attributions shaped as the method's, followed by whatever else the method returns (such as a delta).
+
+        Raises:
+            ValueError: the method's attribution has no spatial axes or is not finite.
+        """
+        result = self.method.attribute(inputs, target=target, **settings)
+        if isinstance(result, Tensor):
+            return self._filter(result)
+        if isinstance(inputs, Tensor):
+            return self._filter(result[0]), *result[1:]
+        if isinstance(result[0], tuple):
+            return tuple(self._filter(a) for a in result[0]), *result[1:]
+        return tuple(self._filter(a) for a in result)
+
+    def _filter(self, attributions: Tensor) -> Tensor:
+        if self.variant == "paper":
+            return low_pass(attributions, self.sigma)
+        size = low_pass(attributions.mean(1, keepdim=True).abs(), self.sigma, disk=True).abs()
+        return size.expand_as(attributions) / attributions.shape[1]
+
+
+class Cutoff(NamedTuple):
+    """What `optimal_cutoff` returns.
+
+    Attributes:
+        sigma: the best cut-off, in cycles per side.
+        sigmas: all cut-offs tried, in rising order, (K,).
+        scores: faithfulness of every image at every cut-off, (K, B).
+    """
+
+    sigma: float
+    sigmas: tuple[float, ...]
+    scores: Tensor
+
+
+def default_cutoffs(inputs: Tensor, n: int = 12) -> tuple[int, ...]:
+    """At most `n` cut-offs for images (..., H, W), spaced geometrically from 1 to half the longer side (no filter)."""
+    half = max(inputs.shape[-2:]) // 2
+    return tuple(sorted({round(half ** (k / (n - 1))) for k in range(n)}))
+
+
+def optimal_cutoff(
+    method: Any,
+    model: Callable[[Tensor], Tensor],
+    inputs: Tensor,
+    target: int | Sequence[int] | Tensor | None = None,
+    *,
+    metric: Callable[..., Tensor] = FAITHFULNESS,
+    sigmas: Sequence[float] | None = None,
+    **settings: Any,
+) -> Cutoff:
+    """The cut-off whose filtered maps are most faithful on average: `argmax_sigma mean_x F(phi_sigma(x))`.
+
+    Attributions are computed once and filtered at all cut-offs from one transform; equal means are won by the largest
+    cut-off. Report faithfulness at the result on other images than these.
+
+    Args:
+        method: the attribution method to filter.
+        model: maps images (B, C, H, W) to logits (B, classes).
+        inputs: validation images (B, C, H, W).
+        target: class explained, one or one per image; None explains the class predicted on `inputs`.
+        metric: maps model, images, maps (K, B, H, W) and classes (B,) to a number per map, (K, B); higher is better.
+            By default insertion minus deletion of the class's probability, against a blurred image.
+        sigmas: cut-offs in cycles per side; None takes `default_cutoffs`.
+        settings: passed to the method's `attribute`.
+
+    Raises:
+        TypeError, ValueError: inputs, target, a cut-off or the model's output is invalid.
+    """
+    sigmas = default_cutoffs(inputs) if sigmas is None else tuple(sorted(sigmas))
+    target = pose(model, inputs, target, None, "score", batch_size((inputs,), None)).target
+    maps = method.attribute(inputs, target=target, **settings).detach().sum(1)
+    scores = metric(model, inputs, low_pass(maps, sigmas), target)
+    best = len(sigmas) - 1 - int(scores.mean(1).flip(0).argmax())
+    return Cutoff(sigmas[best], sigmas, scores)
+
+
+# Where the high frequencies come from.
+
+
+def layer_profile(
+    model: nn.Module,
+    inputs: Tensor,
+    target: int | Sequence[int] | Tensor | None = None,
+    measure: Measure = high_frequency_power,
+    *,
+    layers: Sequence[str] | None = None,
+    internal_batch_size: int | None = None,
+) -> dict[str, Tensor]:
+    """A measure of the logit's gradient at the input and at every layer, in one backward pass (figures 2 to 6).
+
+    The gradient with respect to a layer's output (b, C, h, w) is summed over its channels, as an attribution is;
+    tokens (b, n, D) on a square grid, with or without a class token in front, are read as maps of D channels.
+
+    Args:
+        model: differentiable, with logits (B, classes); hooks are removed again, activations in place do no harm.
+        inputs: images (B, C, H, W).
+        target: class explained, one or one per image; None explains the class predicted on `inputs`.
+        measure: maps gradient maps (b, h, w) to numbers (b, ...).
+        layers: names of modules; None takes all modules without children whose output is a map of at least 8 x 8.
+        internal_batch_size: rows of one backward pass.
+
+    Returns:
+        The measure, (B, ...), by layer from the input on. A module that is called again is named `name (2)`.
+
+    Raises:
+        ValueError: the model has no layer of a name given, or its output is no map of at least 8 x 8.
+    """
+    modules = dict(model.named_modules())
+    for name in layers or ():
+        if name not in modules:
+            near = difflib.get_close_matches(name, modules, 3, 0.3) or [n for n in modules if n][:3]
+            raise ValueError(f"layers contains {name!r}, expected names of the model, such as {', '.join(near)}.")
+    chosen = layers or [name for name, module in modules.items() if not list(module.children())]
+    limit = batch_size((inputs,), internal_batch_size)
+    problem = pose(model, inputs, target, None, "score", limit)
+    parts = []
+    for rows in problem.rows(limit):
+        profile: dict[str, Any] = {}
+        handles = [modules[name].register_forward_hook(_watch(name, profile, measure)) for name in chosen]
+        try:
+            with torch.enable_grad():
+                x = inputs[rows].detach().requires_grad_()
+                score = select(model(x), problem.target_of(rows), "score")
+            (gradient,) = torch.autograd.grad(score.sum(), x)
+        finally:
+            for handle in handles:
+                handle.remove()
+        measured = {"input": measure(_as_maps(gradient).cpu())} | {k: v for k, v in profile.items() if v is not None}
+        parts.append({name: torch.as_tensor(value) for name, value in measured.items()})
+    absent = [name for name in layers or () if name not in parts[0]]
+    if absent:
+        raise ValueError(f"layers contains {absent[0]!r}, expected layers that pass maps of at least 8 x 8 on.")
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _watch(name: str, profile: dict[str, Any], measure: Measure) -> Callable[[nn.Module, Any, Any], None]:
+    """A forward hook that will enter the measure of the gradient of the layer's output into `profile`."""
+
+    def hook(module: nn.Module, args: Any, output: Any) -> None:
+        if not isinstance(output, Tensor) or not output.requires_grad or _as_maps(output.detach()) is None:
+            return
+        calls = sum(key == name or key.startswith(f"{name} (") for key in profile)
+        key = f"{name} ({calls + 1})" if calls else name
+        profile[key] = None  # its place in the order of the forward pass
+
+        def enter(gradient: Tensor) -> None:
+            profile[key] = measure(_as_maps(gradient).cpu())
+
+        output.register_hook(enter)  # of the tensor, as it is now: a later change in place does not touch it
+
+    return hook
+
+
+def _as_maps(x: Tensor) -> Tensor | None:
+    """Maps (b, C, h, w), or tokens (b, n, D) on a square grid, summed over channels, (b, h, w); None if too small."""
+    if x.ndim == 3:
+        side = math.isqrt(x.shape[1])
+        if x.shape[1] - side**2 > 1:
+            return None
+        x = x[:, -(side**2) :].movedim(2, 1).unflatten(2, (side, side))
+    return x.sum(1) if x.ndim == 4 and min(x.shape[2:]) >= SMALLEST_MAP else None
+
+
+def with_average_pooling(model: nn.Module) -> nn.Module:
+    """A copy of a model with the same weights whose max-pooling and strides are replaced by average pooling.
+
+    `MaxPool2d` becomes `AvgPool2d` of the same extent; a `Conv2d` of stride s is evaluated everywhere and averaged over
+    blocks of s x s, so that all maps keep their size (figures 2 to 4).
+    """
+    model = copy.deepcopy(model)
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            setattr(module, name, _averaged(child))
+    return _averaged(model)
+
+
+def _averaged(module: nn.Module) -> nn.Module:
+    if isinstance(module, nn.MaxPool2d):
+        return nn.AvgPool2d(
+            module.kernel_size, module.stride, module.padding, module.ceil_mode, count_include_pad=False
+        )
+    if isinstance(module, nn.Conv2d) and max(module.stride) > 1:
+        pool = nn.AvgPool2d(module.stride, ceil_mode=True)
+        module.stride = (1, 1)
+        return nn.Sequential(module, pool)
+    return module
+
+
+def first_order_residual(
+    model: Callable[[Tensor], Tensor],
+    inputs: Tensor,
+    gradients: Mapping[str, Tensor],
+    radii: Sequence[float],
+    target: int | Sequence[int] | Tensor | None = None,
+    *,
+    n_directions: int = 8,
+    seed: int | Sequence[int] = 0,
+    internal_batch_size: int | None = None,
+) -> dict[str, Tensor]:
+    """How far the logit is from its first-order expansion: mean of `|f(x + eps) - f(x) - <eps, g>|`, figures 7 to 9.
+
+    `eps` points in random directions, the same for all gradients and radii, and has norm `r`.
+
+    Args:
+        model: maps images (B, C, H, W) to logits (B, classes).
+        inputs: images x, (B, C, H, W).
+        gradients: named stand-ins g for the gradient, each (B, C, H, W).
+        radii: norms r of the perturbation, (R,), in units of the input.
+        target: class explained, one or one per image; None explains the class predicted on `inputs`.
+        n_directions: random directions per image.
+        seed: of the directions; one integer for all images, or one per image.
+        internal_batch_size: rows of one forward pass.
+
+    Returns:
+        For every name the mean over directions, (R, B).
+
+    Raises:
+        ValueError: a gradient's shape differs from the inputs', or another argument is invalid.
+    """
+    check_count("n_directions", n_directions)
+    for name, gradient in gradients.items():
+        if gradient.shape != inputs.shape:
+            raise ValueError(
+                f"gradients[{name!r}] has shape {tuple(gradient.shape)}, expected {tuple(inputs.shape)} as inputs."
+            )
+    limit = batch_size((inputs,), internal_batch_size)
+    problem = pose(model, inputs, target, None, "score", limit)
+    noise, rows = Noise(seed, len(inputs)), torch.arange(len(inputs), device=inputs.device)
+    residual = {name: inputs.new_zeros(len(radii), len(inputs)) for name in gradients}
+    for k in range(n_directions):
+        unit = nn.functional.normalize(noise.draw(rows, range(k, k + 1), inputs)[0].flatten(1)).view(
+            -1, *inputs.shape[1:]
+        )
+        slopes = {name: (unit * gradient).flatten(1).sum(1) for name, gradient in gradients.items()}
+        for i, r in enumerate(radii):
+            change = problem.evaluate((inputs + r * unit,), limit) - problem.clean
+            for name, slope in slopes.items():
+                residual[name][i] += (change - r * slope).abs() / n_directions
+    return residual
+
+
+def control_gradients(gradient: Tensor, seed: int = 0) -> dict[str, Tensor]:
+    """The three controls of section C for gradients (B, ...): zero, permuted entries, uniform noise of their range."""
+    generator = torch.Generator().manual_seed(seed)
+    flat = gradient.flatten(1)
+    order = torch.rand(flat.shape, generator=generator).argsort(1).to(flat.device)
+    share = torch.rand(flat.shape, generator=generator).to(flat)
+    low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
+    controls = {
+        "zero": torch.zeros_like(flat),
+        "permuted": flat.gather(1, order),
+        "uniform": low + share * (high - low),
+    }
+    return {name: control.view_as(gradient) for name, control in controls.items()}
+
+
+# What the filter and averaging leave of noise.
+
+
+def kept_frequencies(height: int, width: int, sigma: float) -> int:
+    """The number of frequencies that `low_pass` keeps of a map (height, width): `(2 sigma + 1)^2`, up to all."""
+    return math.prod(min(n, 2 * math.floor(sigma) + 1) if sigma < n // 2 else n for n in (height, width))
+
+
+def kept_energy_law(height: int, width: int, sigma: float) -> Any:
+    """The law of the share of the energy that `low_pass` keeps of white Gaussian noise, as a scipy distribution.
+
+    `||K_sigma noise||^2 / ||noise||^2 ~ Beta(d/2, (W H - d)/2)` with `d` the number of frequencies kept: the filter is
+    an orthogonal projection on d of W H real dimensions. (Proposition A.3 prints a beta-prime law instead.)
+    """
+    kept = kept_frequencies(height, width, sigma)
+    return scipy.stats.beta(kept / 2, (height * width - kept) / 2)
+
+
+def bernstein_bound(t: float, variance: float, lipschitz: float, n: int, height: int, width: int) -> float:
+    """The matrix Bernstein bound on `P(||SG - E SG||_2 >= t)` for a mean of `n` gradients (height, width).
+
+    `(W + H) exp(-(t^2 / 2) / (V + 2 L t / (3 n)))` with `V` the variance of the mean and gradients of spectral norm at
+    most L. (Proposition A.4 prints other powers of n.)
+    """
+    return (height + width) * math.exp(-(t**2) / 2 / (variance + 2 * lipschitz * t / (3 * n)))
+
+
+def _frequencies(n: int, like: Tensor) -> Tensor:
+    """Absolute frequencies of a transform of length `n`, in cycles: 0, 1, ..., n // 2, ..., 1."""
+    k = torch.arange(n, device=like.device)
+    return torch.minimum(k, n - k).to(like.dtype)
+
+
+def _checked_cutoffs(sigma: float | Sequence[float], like: Tensor) -> Tensor:
+    cuts = torch.atleast_1d(torch.as_tensor(sigma, dtype=torch.float64))
+    if cuts.ndim > 1 or not len(cuts) or not (cuts >= 0).all():
+        raise ValueError(f"sigma is {sigma!r}, expected a number of at least 0, or a sequence of them.")
+    return cuts.to(like.device)
+
+
+def _check_maps(maps: Any) -> None:
+    if not isinstance(maps, Tensor) or not maps.is_floating_point():
+        given = maps.dtype if isinstance(maps, Tensor) else type(maps).__name__
+        raise TypeError(f"attributions is {given}, expected a tensor of floats.")
+    if maps.ndim < 3 or not maps.numel():
+        raise ValueError(f"attributions has shape {tuple(maps.shape)}, expected (B, H, W) or (B, C, H, W).")
+    if not maps.sum(-1).isfinite().all():  # a sum is finite only if every term is, and costs less to check
+        raise ValueError("attributions contains NaN or infinity, expected finite values.")
