@@ -137,7 +137,10 @@ def test_xrai_values_fall_from_region_to_region_and_cover_the_image():
     image = rand(1, 3, 48, 40).float()
     got = XRAI(Given(rand(1, 1, 48, 40).float())).attribute(image).sum(1)[0]
     assert got.isfinite().all() and len(got.unique()) > 1
-    assert torch.equal(XRAI(None).rank(image, rand(1, 1, 48, 40).float()).sum(1)[0], got)
+    both = XRAI(None).rank(
+        image, torch.stack([rand(1, 1, 48, 40).float(), -rand(1, 1, 48, 40).float()]).expand(2, 1, 3, -1, -1)
+    )
+    assert torch.equal(both[0].sum(1)[0], got) and not torch.equal(both[1], both[0])
     masks = XRAI(Given(None)).segments(image[0])
     assert masks.shape[1:] == (48, 40) and masks.any(0).all()
 

@@ -406,9 +406,17 @@ class XRAI:
         return self.rank(inputs, self.method.attribute(inputs, target, **settings))
 
     def rank(self, inputs: Tensor, attributions: Tensor) -> Tensor:
-        """The regions of images (B, C, H, W) ranked by attributions of that shape that are there already."""
-        maps = [self._rank(image, a) for image, a in zip(inputs, attributions.amax(1), strict=True)]
-        return (torch.stack(maps).to(inputs) / inputs.shape[1])[:, None].expand_as(inputs)
+        """Rank the regions of images (B, C, H, W) by attributions that are there already.
+
+        They are shaped as the images, or (M, B, C, H, W), where M maps share the segments of their image.
+        """
+        stacked = attributions if attributions.ndim > inputs.ndim else attributions[None]
+        ranked = []
+        for image, values in zip(inputs, stacked.amax(2).unbind(1), strict=True):
+            masks = self.segments(image)
+            ranked.append(torch.stack([self._rank(masks, value) for value in values]))
+        maps = torch.stack(ranked, 1).to(inputs)[:, :, None] / inputs.shape[1]
+        return maps.expand_as(stacked).reshape(attributions.shape)
 
     def segments(self, image: Tensor) -> np.ndarray:
         """Dilated segments of all scales of an image (C, H, W), as masks (n, H, W)."""
@@ -424,25 +432,22 @@ class XRAI:
         footprint = disk(max(1, round(self.DILATION * max(height, width) / self.SIDE)))
         return np.stack([dilation(mask, footprint) for mask in masks])
 
-    def _rank(self, image: Tensor, attribution: Tensor) -> Tensor:
-        """The greedy cover of one image; `attribution` is (H, W)."""
-        shape = attribution.shape
-        masks = self.segments(image).reshape(-1, attribution.numel()).astype(np.float32)
+    def _rank(self, masks: np.ndarray, attribution: Tensor) -> Tensor:
+        """The greedy cover of one image by segments (n, H, W); `attribution` is (H, W)."""
         value = attribution.detach().cpu().double().flatten().numpy()
-        uncovered, ranked = np.ones_like(value), np.zeros_like(value)
+        of_pixel = masks.reshape(len(masks), -1).T.astype(np.float64)  # (H W, n)
+        count, total = of_pixel.sum(0), value @ of_pixel  # of what each segment would add
+        uncovered, ranked = np.ones(len(value), dtype=bool), np.zeros_like(value)
         fewest = self.NEW * value.size / self.SIDE**2
-        while True:
-            new = masks @ uncovered
-            masks = masks[new >= fewest]  # what is covered stays covered
-            if not len(masks):
-                break
-            gain = masks @ (uncovered * value) / new[new >= fewest]
+        while (count >= fewest).any():
+            gain = np.where(count >= fewest, total / np.maximum(count, 1), -np.inf)
             best = gain.argmax()
-            chosen = (masks[best] * uncovered).astype(bool)
-            ranked[chosen], uncovered[chosen] = gain[best], 0
-        rest = uncovered.astype(bool)
-        ranked[rest] = value[rest].mean() if rest.any() else 0
-        return torch.from_numpy(ranked).view(shape)
+            chosen = np.flatnonzero((of_pixel[:, best] > 0) & uncovered)
+            ranked[chosen], uncovered[chosen] = gain[best], False
+            count -= of_pixel[chosen].sum(0)
+            total -= value[chosen] @ of_pixel[chosen]
+        ranked[uncovered] = value[uncovered].mean() if uncovered.any() else 0
+        return torch.from_numpy(ranked).view(attribution.shape)
 
 
 def contrast_map(images: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ def use_style() -> None:
             "axes.titlesize": 11,
             "axes.labelsize": 11,
             "figure.constrained_layout.use": True,
+            "figure.dpi": 80,  # of the copies inside the notebook
             "image.interpolation": "bicubic",
             "legend.frameon": False,
             "svg.hashsalt": "xai_lib",
@@ -46,7 +47,7 @@ def show_attribution(ax: Axes, attribution: Tensor, title: str = "", outline: Te
     """
     values = attribution.detach().cpu().sum(0).numpy()
     limit = float(np.percentile(np.abs(values), CLIP)) or 1.0
-    shown = ax.imshow(values, cmap=SIGNED, vmin=-limit, vmax=limit)
+    shown = ax.imshow(values, cmap=SIGNED, vmin=-limit, vmax=limit, interpolation="nearest")
     if outline is not None:
         ax.contour(outline.cpu().numpy(), levels=[0.5], colors="0.45", linewidths=0.7)
     return _finish(ax, shown, title)
