@@ -30,9 +30,9 @@ RECIPES = {  # epochs, peak learning rate, largest shift in px
 }
 
 
-def blur_matrix(sigma: float) -> Tensor:
-    """(64, 64) matrix m, so that m @ image @ m.T is scipy's gaussian_filter of mode reflect; sigma in px."""
-    return torch.from_numpy(gaussian_filter1d(np.eye(SIZE, dtype=np.float32), sigma, axis=0, mode="reflect"))
+def blur_matrix(sigma: float, size: int = SIZE) -> Tensor:
+    """(size, size) matrix m, so that m @ image @ m.T is scipy's gaussian_filter of mode reflect; sigma in px."""
+    return torch.from_numpy(gaussian_filter1d(np.eye(size, dtype=np.float32), sigma, axis=0, mode="reflect"))
 
 
 def training_set() -> tuple[Tensor, Tensor]:
