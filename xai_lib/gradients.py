@@ -47,6 +47,7 @@ def accumulate(
     n_samples: int,
     fold: Callable[[], "Sum | Terms | Moments"],
     *,
+    rows: Tensor | None = None,
     internal_batch_size: int | None = None,
     tolerance: float | None = None,
     show_progress: bool = False,
@@ -59,6 +60,7 @@ def accumulate(
             tensor of the inputs, and to their weights (broadcastable to the points) or None.
         n_samples: points per input; with `tolerance`, the most that are taken.
         fold: makes an empty `Sum`, `Terms` or `Moments`; one is used per input tensor.
+        rows: increasing indices of the inputs concerned, (b,); None takes all.
         internal_batch_size: rows of one forward pass; halved when memory runs out. It changes the result by
             rounding only. By default chosen from the inputs' shapes.
         tolerance: stop an input once the norm of its standard error is at most `tolerance` times the norm of its
@@ -82,8 +84,9 @@ def accumulate(
         errors = [f.standard_error() for f in folds] if folds[0].has_error else None
         finished.append((rows, [f.result() for f in folds], errors, used))
 
-    with tqdm(total=len(problem) * n_samples, disable=not show_progress, unit="gradient") as progress:
-        for rows in problem.rows(limit):
+    blocks = problem.rows(limit) if rows is None else rows.split(limit)
+    with tqdm(total=sum(map(len, blocks)) * n_samples, disable=not show_progress, unit="gradient") as progress:
+        for rows in blocks:
             folds = [fold() for _ in problem.inputs]
             start = 0
             while start < n_samples:
