@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xai_lib.metrics import deletion, insertion, mean_blur, replace_by_rank
+from xai_lib.metrics import deletion, insertion, mean_blur, negative_perturbation, replace_by_rank
 
 ROUNDING = 1e-12
 
@@ -196,3 +196,32 @@ def test_other_errors():
         replace_by_rank(linear, rand(2, 1, 10), 0.0, rand(2, 10), torch.tensor([1.0]), erosion=3)
     with pytest.raises(ValueError, match="expected \\(classes,\\)"):
         deletion(lambda z: z, IMAGES, MAPS, fill=0.0)
+
+
+def test_negative_perturbation_takes_the_least_important_first():
+    maps = torch.stack([MAPS, -MAPS])
+    curves = negative_perturbation(linear, IMAGES, maps, fill=0.0)
+    reference = deletion(linear, IMAGES, -maps, n_steps=10, fill=0.0)
+    torch.testing.assert_close(curves.outputs, reference.outputs[:, :, 1:10])
+    torch.testing.assert_close(curves.changed, torch.arange(1, 10).double().div(10).expand(2, 3, 9))
+    labels = torch.tensor([0, 1, 2])
+    correct = (reference.outputs[:, :, 1:10].argmax(3) == labels[:, None]).double()
+    expected = torch.trapezoid(correct, dx=1 / 8)  # one where the class always stays
+    torch.testing.assert_close(curves.area(curves.accuracy(labels)), expected, rtol=0, atol=ROUNDING)
+    assert torch.equal(curves.predicted, linear(IMAGES).argmax(1))
+
+
+def test_negative_perturbation_of_tokens_leaves_padding_alone():
+    """Twelve words of which the last two are padding; unknown words (1) take the places of the least important."""
+    tokens, scores = torch.arange(2, 14).view(1, 12), torch.arange(12.0).view(1, 12)
+    tokens[:, 10:], scores[:, 10:] = 0, -torch.inf
+    seen = []
+
+    def counting(t):
+        seen.append(t.clone())
+        return torch.nn.functional.one_hot(t, 16).sum(1).float()
+
+    curves = negative_perturbation(counting, tokens, scores, fill=1)
+    unknown = (torch.cat(seen) == 1).sum(1)
+    assert unknown.tolist() == list(range(10)) and (torch.cat(seen)[:, 10:] == 0).all()
+    assert (torch.cat(seen)[5, :5] == 1).all() and curves.changed[0, 4] == 0.5

@@ -8,6 +8,7 @@ from xai_lib.metrics.perturbation import (
     faithfulness,
     insertion,
     mean_blur,
+    negative_perturbation,
     replace_by_rank,
 )
 from xai_lib.metrics.statistics import (
@@ -31,6 +32,7 @@ __all__ = [
     "mean_blur",
     "mean_interval",
     "mean_intervals",
+    "negative_perturbation",
     "outline_concentration",
     "paired_tests",
     "rank_correlation",

@@ -77,6 +77,23 @@ def faithfulness(
     return inserted - deleted
 
 
+def negative_perturbation(
+    forward_func: Callable[..., Tensor], inputs: Tensor, maps: Tensor, *, fill: Fill, **settings: Any
+) -> Perturbation:
+    """Replace 10 %, 20 %, ..., 90 % of the features of the inputs by `fill`, least important first (paper 1).
+
+    With `curves = negative_perturbation(...)`, `curves.area(curves.accuracy(labels))` is the area under the accuracy
+    and `curves.area(curves.accuracy())` that under the agreement with the clean prediction: the higher, the better.
+    `fill` is black (0) for images, silence (0) for sounds, the unknown word's index for texts; for other arguments
+    and errors see `replace_by_rank`. Features with score -inf never change and do not count (padding).
+    """
+    shares = torch.arange(10, dtype=torch.float64) / 10
+    least_first = torch.where(maps == -torch.inf, maps, -maps)
+    changed, outputs = replace_by_rank(forward_func, inputs, fill, least_first, shares, **settings)
+    clean = outputs[(0,) * (outputs.ndim - 3)][:, 0].argmax(1)
+    return Perturbation(changed[..., 1:], outputs[..., 1:, :], clean)
+
+
 def _curve(forward_func, start, end, maps, n_steps, clean, settings) -> Perturbation:
     check_count("n_steps", n_steps)
     shares = torch.linspace(0, 1, n_steps + 1, dtype=torch.float64)
