@@ -165,7 +165,14 @@ NEEDED = {
     "smoke": (),
     "embedded": (),
     "sample": tuple(source.layout for source in SOURCES),
-    "paper": ("imagenet/val", "imagenet/wordnet.is_a.txt"),
+    "paper": (
+        "imagenet/val",
+        "imagenet/wordnet.is_a.txt",
+        "idrid/A. Segmentation/1. Original Images",
+        "idrid/A. Segmentation/2. All Segmentation Groundtruths",
+        "audioset/clips",
+        "audioset/labels.json",
+    ),
 }
 
 

@@ -30,6 +30,10 @@ LAYOUTS = {
     "hub/checkpoints/squeezenet1_1-b8a52dc0.pth": "torchvision's weights of SqueezeNet 1.1",
     "cifar10": "CIFAR-10 as {train,test}/<class>/<number>.jpg",
     "speech": "spoken digits as <word>/<speaker>_<take>.wav",
+    "audioset/clips": "clips of sound as <label>/<name>.wav",
+    "audioset/labels.json": "all labels of a sound network in the order of its outputs, as a JSON list",
+    "idrid/A. Segmentation/1. Original Images": "IDRiD's fundus photographs, as its archive A. Segmentation has them",
+    "idrid/A. Segmentation/2. All Segmentation Groundtruths": "IDRiD's lesion masks, as its archive has them",
     "reviews": "sentences of film reviews as {train,test}/{pos,neg}/<number>.txt",
     "photos": "demonstration photographs",
 }

@@ -1,0 +1,105 @@
+"""Sound in a folder per label and the layout of IDRiD, on generated files; real speech where XAI_DATA has it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.io import wavfile
+
+from xai_lib.datasets.notes import LENGTH, RATE, log_mel
+from xai_lib.datasets.recordings import load_idrid, load_recordings, read_wave
+
+
+def sine(rate, seconds=0.5, frequency=440.0):
+    return 0.5 * np.sin(2 * np.pi * frequency * np.arange(int(rate * seconds)) / rate)
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.setenv("XAI_DATA", str(tmp_path))
+    for folder, count in {
+        "speech/one": 2,
+        "speech/two": 3,
+        "audioset/clips/Violin": 1,
+        "audioset/clips/Music": 1,
+    }.items():
+        (tmp_path / folder).mkdir(parents=True)
+        for i in range(count):
+            wavfile.write(tmp_path / folder / f"theo_{i}.wav", 8000, (sine(8000) * 32767).astype(np.int16))
+    (tmp_path / "audioset" / "labels.json").write_text(json.dumps(["Music", "Speech", "Violin"]))
+    return tmp_path
+
+
+def test_a_folder_per_label(data):
+    speech = load_recordings()
+    assert speech.names == ("one", "two") and speech.labels.tolist() == [0, 0, 1, 1, 1]
+    assert speech.waves.shape == (5, LENGTH) and speech.files[:2] == ("theo_0", "theo_1")
+    assert log_mel(speech.waves).shape == (5, 1, 96, 64)
+    assert load_recordings(n=2).labels.tolist() == [0, 1]
+    clips = load_recordings("audioset/clips")
+    assert clips.names == ("Music", "Speech", "Violin") and clips.labels.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+@pytest.mark.parametrize("dtype", ["int16", "int32", "uint8", "float32"])
+def test_a_sine_survives_any_rate_and_type(tmp_path, rate, dtype):
+    wave = sine(rate)
+    scaled = {"int16": wave * 2**15, "int32": wave * 2**31, "uint8": 128 + wave * 128, "float32": wave}[dtype]
+    wavfile.write(tmp_path / "a.wav", rate, np.stack(2 * [scaled.astype(dtype)], 1))
+    got = read_wave(tmp_path / "a.wav", length=RATE)
+    middle = slice(800, 7200)  # away from the ends of the resampling filter
+    error = got[middle] - torch.from_numpy(sine(RATE)[middle]).float()
+    assert error.abs().max() < (0.02 if dtype == "uint8" else 0.005)  # 8 bits; the filter's ripple
+    assert (got[8100:] == 0).all() and got.shape == (RATE,)
+
+
+def test_idrid(data):
+    root = data / "idrid" / "A. Segmentation"
+    images = root / "1. Original Images" / "b. Testing Set"
+    masks = root / "2. All Segmentation Groundtruths" / "b. Testing Set"
+    images.mkdir(parents=True)
+    for i in (55, 56):
+        Image.new("RGB", (80, 40), (200, 80, 40)).save(images / f"IDRiD_{i}.jpg")
+    marked = np.zeros((40, 80), np.uint8)
+    marked[10:20, 30:50] = 76
+    for folder, suffix in (("1. Microaneurysms", "MA"), ("5. Optic Disc", "OD")):
+        (masks / folder).mkdir(parents=True)
+        Image.fromarray(marked).save(masks / folder / f"IDRiD_55_{suffix}.tif")
+    retinas = load_idrid(size=40)
+    assert retinas.images.shape == (2, 3, 40, 40) and retinas.labels.tolist() == [1, 1]
+    assert retinas.lesions.shape == (2, 3, 40, 40) and not retinas.lesions[1].any()
+    expected = torch.zeros(40, 40, dtype=torch.bool)
+    expected[15:20, 15:25] = True  # 20 rows of padding above, then half the size
+    assert torch.equal(retinas.lesions[0, 0], expected) and torch.equal(retinas.discs[0], expected)
+    assert (retinas.images[:, :, :9] == 0).all() and retinas.images[0, 0, 20, 20] > 0.7
+    assert len(load_idrid(1, size=40).images) == 1
+    with pytest.raises(ValueError, match="n is 3, expected 1 to 2"):
+        load_idrid(3)
+
+
+def test_errors(data, monkeypatch):
+    with pytest.raises(ValueError, match="n is 6, expected 1 to 5"):
+        load_recordings(n=6)
+    (data / "no.wav").write_bytes(b"no sound")
+    with pytest.raises(ValueError, match=r"no\.wav cannot be read as a wav file"):
+        read_wave(data / "no.wav")
+    wavfile.write(data / "empty.wav", RATE, np.zeros(0, np.int16))
+    with pytest.raises(ValueError, match=r"empty\.wav is empty"):
+        read_wave(data / "empty.wav")
+    (data / "audioset/clips/Rain").mkdir()
+    wavfile.write(data / "audioset/clips/Rain/a.wav", RATE, np.zeros(9, np.int16))
+    with pytest.raises(ValueError, match="has a folder 'Rain'"):
+        load_recordings("audioset/clips")
+    monkeypatch.setenv("XAI_DATA", str(data / "elsewhere"))
+    for load, what in ((load_recordings, "speech is missing"), (load_idrid, "Original Images is missing")):
+        with pytest.raises(FileNotFoundError, match=what):
+            load()
+
+
+@pytest.mark.needs_data("speech")
+def test_real_speech():
+    speech = load_recordings(n=20)
+    assert len(speech.names) == 10 and speech.labels.bincount().tolist() == 10 * [2]
+    assert (speech.waves.std(1) > 1e-3).all()
