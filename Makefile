@@ -31,8 +31,8 @@ test: $(READY)  ## run the tests
 lab: $(READY)  ## open the notebooks in JupyterLab
 	PYTHONPATH='$(CURDIR)' $(PYTHON) -m jupyterlab notebooks
 
-models: $(READY)  ## train the embedded models again
-	$(PYTHON) -m xai_lib.models.train
+models: $(READY)  ## train the networks of PROFILE again, embedded or sample
+	$(PYTHON) -m xai_lib.models.train --profile '$(PROFILE)'
 
 data: $(READY)  ## fetch the real data that PROFILE needs, and say where to put what is not public
 	$(PYTHON) -m xai_lib.datasets.download --profile '$(PROFILE)'

@@ -1,4 +1,4 @@
-"""The registry: networks by name, with images in [0, 1] as inputs and logits as outputs."""
+"""The registry: networks by name; images come in [0, 1], sounds in [-1, 1], texts as word indices; logits go out."""
 
 import difflib
 import hashlib
@@ -14,7 +14,8 @@ import yaml
 from safetensors.torch import load
 from torch import nn
 
-from xai_lib.models import scenes
+from xai_lib.datasets.folders import data_folder
+from xai_lib.models import sample, scenes
 from xai_lib.models.scenes import Normalize
 
 ARCHITECTURES = scenes.ARCHITECTURES
@@ -39,10 +40,11 @@ def pick_device() -> str:
 def load_model(name: str, *, pretrained: bool = True, device: str | torch.device = "cpu") -> nn.Module:
     """A network in eval mode, whose first layer normalises: images (batch, 3, H, W) in [0, 1] -> logits.
 
-    `name` is one of `model_names()`; a torchvision classification model ("squeezenet1_1"), whose ImageNet
-    weights torchvision finds or downloads (under TORCH_HOME, else XAI_DATA); or "package.module:function", a
-    function that returns a network when called without arguments. `pretrained=False` gives the untrained
-    copy, drawn from a fixed seed; the global random state stays as it was.
+    `name` is one of `model_names()`, of which some take sounds or word indices instead; one of those that
+    `make models PROFILE=sample` trains ("cifar10_cnn", its weights under XAI_DATA/models); a torchvision
+    classification model ("squeezenet1_1"), whose ImageNet weights torchvision finds or downloads (under TORCH_HOME,
+    else XAI_DATA); or "package.module:function", a function that returns a network when called without arguments.
+    `pretrained=False` gives the untrained copy, drawn from a fixed seed; the global random state stays as it was.
 
     Raises ValueError for a name that is none of these, a function that returns no network, or weights that
     differ from their card; FileNotFoundError where weights are missing.
@@ -52,7 +54,11 @@ def load_model(name: str, *, pretrained: bool = True, device: str | torch.device
         if name in ARCHITECTURES:
             model = ARCHITECTURES[name]()
             if pretrained:
-                model.load_state_dict(_weights(name))
+                model.load_state_dict(_weights(name, DATA))
+        elif name in sample.ARCHITECTURES:
+            model = sample.ARCHITECTURES[name]()
+            if pretrained:
+                model.load_state_dict(_weights(name, data_folder() / "models"))
         elif ":" in name:
             model = _imported(name)
             if not pretrained:
@@ -60,16 +66,16 @@ def load_model(name: str, *, pretrained: bool = True, device: str | torch.device
         elif name in torchvision.models.list_models(module=torchvision.models):
             model = _torchvision(name, pretrained)
         else:
-            known = [*ARCHITECTURES, *torchvision.models.list_models(module=torchvision.models)]
+            known = [*ARCHITECTURES, *sample.ARCHITECTURES, *torchvision.models.list_models(module=torchvision.models)]
             near = ", ".join(difflib.get_close_matches(name, known, 3, 0.3) or ARCHITECTURES)
             raise ValueError(f"no model is called {name!r}; the nearest names are {near}")
     # Channels last halves the time of convolutions on the CPU; inputs may come in either order.
     return model.to(device, memory_format=torch.channels_last).eval()
 
 
-def _weights(name: str) -> dict[str, torch.Tensor]:
+def _weights(name: str, folder: Path) -> dict[str, torch.Tensor]:
     """The state of one of our networks, as float16, checked against its card."""
-    path, card = DATA / f"{name}.safetensors", DATA / f"{name}.yaml"
+    path, card = folder / f"{name}.safetensors", folder / f"{name}.yaml"
     if not (path.exists() and card.exists()):
         raise FileNotFoundError(f"{path} or its card is missing; python -m xai_lib.models.train {name} makes both")
     content = path.read_bytes()
