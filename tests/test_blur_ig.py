@@ -15,6 +15,7 @@ from xai_lib.blur_ig import (
     BlurIG,
     Scales,
     blur_path,
+    leading_labels,
     path_probabilities,
     recognition_scale,
     second_last_label,
@@ -223,6 +224,36 @@ def test_dims_choose_the_blurred_axes():
     torch.testing.assert_close(one, WEIGHTS[0].view(2, 6, 8) * (IMAGES - start), rtol=ROUNDING, atol=ROUNDING)
 
 
+@pytest.mark.parametrize("dims", [(-1,), (-2,), (-2, -1)])
+def test_dims_converge_to_the_change_along_their_own_path(dims):
+    """Completeness holds for every choice of axes, at second order."""
+    explain = BlurIG(softmax_linear).attribute
+    gaps = [
+        explain(IMAGES, 0, n_steps=n, dims=dims, return_convergence_delta=True)[1].abs().max() for n in (40, 80, 160)
+    ]
+    for coarse, fine in itertools.pairwise(gaps):
+        assert 3.6 < coarse / fine < 4.4
+
+
+def test_a_pattern_constant_along_the_blurred_axis_gets_nothing():
+    rows = rand(4, 2, 6, 1, seed=2).expand(4, 2, 6, 8)
+    assert BlurIG(softmax_linear).attribute(rows, 0, dims=(-1,)).abs().max() < ROUNDING
+    assert BlurIG(softmax_linear).attribute(rows, 0, dims=(-2,)).abs().max() > 1e-3
+
+
+def test_a_separable_wave_fades_along_each_axis_at_its_own_scale():
+    """Linear model, cos(k u) cos(l v): what is left at sigma is exp(-sigma^2 * sum of lambda / 2)."""
+    n, k, m = 16, 3, 5
+    u = (torch.arange(n, dtype=torch.float64) + 0.5) / n * torch.pi
+    wave = (torch.cos(k * u)[:, None] * torch.cos(m * u))[None, None]
+    weights = rand(n * n)
+    rates = {-2: 2 - 2 * np.cos(np.pi * k / n), -1: 2 - 2 * np.cos(np.pi * m / n)}
+    for dims in ((-1,), (-2,), (-2, -1)):
+        got = BlurIG(lambda z: z.flatten(1) @ weights, "score").attribute(wave, n_steps=4, max_sigma=2.0, dims=dims)
+        left = np.exp(-2.0 * sum(rates[d] for d in dims))
+        torch.testing.assert_close(got, (1 - left) * weights.view(1, 1, n, n) * wave, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -269,6 +300,17 @@ def test_second_last_label():
     path = torch.tensor([[2, 1, 2], [2, 1, 1], [1, 1, 0]])
     got = second_last_label(torch.nn.functional.one_hot(path).double(), torch.tensor([1, 1, 0]))
     assert got.tolist() == [2, -1, 1]
+
+
+def test_leading_labels():
+    path = torch.tensor([[2, 1], [2, 1], [0, 1], [2, 1]])
+    assert leading_labels(torch.nn.functional.one_hot(path).double()) == [[2, 0, 2], [1]]
+
+
+def test_path_probabilities_of_a_multi_label_model():
+    path = list(blur_path(IMAGES, (4.0, 0.0)))
+    scores = path_probabilities(lambda z: softmax_linear(z).sigmoid(), path, output="score")
+    torch.testing.assert_close(scores[-1], softmax_linear(IMAGES).sigmoid())
 
 
 def test_recognition_scale_of_known_curves():

@@ -136,11 +136,20 @@ def straight_path(start: Tensor, x: Tensor, n_steps: int) -> Iterator[Tensor]:
     return (start + k / n_steps * (x - start) for k in range(n_steps + 1))
 
 
-def path_probabilities(model: Callable[[Tensor], Tensor], path: Iterable[Tensor]) -> Tensor:
-    """Class probabilities at every point (B, ...) of a path of batches: (K, B, classes)."""
+def path_probabilities(
+    model: Callable[[Tensor], Tensor], path: Iterable[Tensor], output: str = "probability"
+) -> Tensor:
+    """Class probabilities at every point (B, ...) of a path of batches: (K, B, classes).
+
+    With `output="score"` they are what the model returns, as the sigmoids of a multi-label model.
+    """
+
+    def evaluate(part: Tensor) -> Tensor:
+        return model(part).softmax(1) if output == "probability" else model(part)
+
     with torch.no_grad():
         return torch.stack(
-            [torch.cat([model(part).softmax(1) for part in point.split(batch_size((point,), None))]) for point in path]
+            [torch.cat([evaluate(part) for part in point.split(batch_size((point,), None))]) for point in path]
         )
 
 
@@ -153,6 +162,11 @@ def second_last_label(probabilities: Tensor, label: Tensor) -> Tensor:
     differs = predicted != label
     last = len(predicted) - 1 - differs.flip(0).int().argmax(0)
     return torch.where(differs.any(0), predicted.gather(0, last[None])[0], -1)
+
+
+def leading_labels(probabilities: Tensor) -> list[list[int]]:
+    """For each input of a path (K, B, classes) the classes that are most probable along it, each once in a row."""
+    return [torch.unique_consecutive(led).tolist() for led in probabilities.argmax(2).unbind(1)]
 
 
 def recognition_scale(sigma: Tensor, probability: Tensor) -> Tensor:

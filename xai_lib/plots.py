@@ -53,6 +53,26 @@ def show_attribution(ax: Axes, attribution: Tensor, title: str = "", outline: Te
     return _finish(ax, shown, title)
 
 
+def show_patch(
+    ax: Axes, patch: Tensor, frequencies: Sequence[float], title: str = "", signed: bool = False
+) -> AxesImage:
+    """Show a log-mel patch (1, frames, bins), or with `signed` its attribution, time to the right and pitch upwards.
+
+    `frequencies` are the bins' in Hz, and label the axis in kHz. Frames are 10 ms.
+    """
+    values = patch.detach().cpu().sum(0).T.numpy()
+    limit = float(np.percentile(np.abs(values), CLIP)) or 1.0
+    colours = {"cmap": SIGNED, "vmin": -limit, "vmax": limit} if signed else {"cmap": "magma"}
+    shown = ax.imshow(
+        values, origin="lower", aspect="auto", extent=(0, values.shape[1] / 100, 0, len(values)), **colours
+    )
+    ticks = (250, 500, 1000, 2000, 4000)
+    ax.set_yticks(np.interp(ticks, frequencies, np.arange(len(frequencies)) + 0.5), [f"{t / 1000:g}" for t in ticks])
+    ax.set_xticks((0, 0.5))
+    ax.set_title(title)
+    return shown
+
+
 def image_grid(rows: int, columns: int, size: float = 1.8, row_labels: Sequence[str] = ()) -> tuple[Figure, np.ndarray]:
     """A grid of square axes without frames, (rows, columns), with a label at the left of each row."""
     figure, axes = plt.subplots(rows, columns, figsize=(columns * size, rows * size), squeeze=False)
