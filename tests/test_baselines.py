@@ -79,10 +79,10 @@ def cam_network():
     return nn.Sequential(convolution, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head).double().eval()
 
 
-@pytest.mark.parametrize("layer", ["0", 0])
+@pytest.mark.parametrize("layer", ["0", 0, None])
 def test_grad_cam_weights_the_map_by_its_mean_gradient(layer):
     model = cam_network()
-    cam = GradCAM(model, layer if isinstance(layer, str) else model[layer])
+    cam = GradCAM(model, model[layer] if isinstance(layer, int) else layer)  # the pooled map is not the last one
     expected = (2 / 20) * IMAGES[:, :1]  # gradient of the mean over 20 positions, times 2
     got = cam.attribute(IMAGES, 0, internal_batch_size=2)
     torch.testing.assert_close(got.sum(1, keepdim=True), expected)
@@ -169,6 +169,8 @@ def test_errors():
         IntegratedGradients(linear, "blue")
     with pytest.raises(ValueError, match="layer is 'features'"):
         GradCAM(cam_network(), "features")
+    with pytest.raises(ValueError, match="layer is None, expected a module of the model"):
+        GradCAM(nn.Sequential(nn.Flatten(), nn.Linear(60, 2)).double()).attribute(IMAGES, 0)
 
 
 def test_contrast_is_the_distance_from_the_mean_colour():

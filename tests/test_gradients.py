@@ -12,7 +12,7 @@ from torchvision.ops import StochasticDepth
 from tests.problems import PROBLEMS, Logged, X, assert_normal
 from xai_lib.baselines import SmoothGrad, SmoothGradSQ, VarGrad
 from xai_lib.blur_ig import BlurIG
-from xai_lib.gradients import CHECK_EVERY, batch_size
+from xai_lib.gradients import CHECK_EVERY, batch_size, count_passes
 
 S = 0.4
 METHODS = [SmoothGrad, SmoothGradSQ, VarGrad]
@@ -370,3 +370,13 @@ def test_a_model_in_training_mode_warns(layer):
     with pytest.warns(UserWarning, match="training mode") as warned:
         SmoothGrad(model).attribute(X, 0, n_samples=2)
     assert warned[0].filename == __file__  # the caller's line, not one of the library
+
+
+def test_passes_are_counted_in_rows():
+    """Besides its gradients a method looks once at the clean inputs, and BlurIG once at the blurred ones."""
+    model = small_network()
+    with count_passes(model) as passes:
+        BlurIG(model).attribute(X, n_steps=7, return_convergence_delta=True, internal_batch_size=4)
+    assert (passes.gradients, passes.forward) == (3 * 7, 3 + 3)
+    model(X)
+    assert passes.forward == 6 and not model._forward_hooks

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from xai_lib.plots import attribution_grid, blur_axis, show_attribution, show_image, use_style
+from xai_lib.plots import attribution_grid, blur_axis, method_grid, show_attribution, show_image, use_style
 
 
 @pytest.fixture(autouse=True)
@@ -44,3 +44,10 @@ def test_blur_axis_runs_from_coarse_to_fine():
     ax = plt.figure().gca()
     blur_axis(ax, 64.0)
     assert ax.get_xlim() == (64.0, 0.0) and [t.get_text() for t in ax.get_xticklabels()] == ["0", "1", "3", "10", "30"]
+
+
+def test_methods_stand_side_by_side():
+    figure = method_grid(torch.rand(3, 6, 8), {f"method {i}": torch.rand(3, 6, 8) for i in range(6)}, "cat", columns=4)
+    shown = [ax for ax in figure.axes if ax.images and ax.get_title()]
+    assert [ax.get_title() for ax in shown] == ["cat", *(f"method {i}" for i in range(6))]
+    assert len(figure.axes) == 8 + 1  # with the colour bar

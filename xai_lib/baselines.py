@@ -108,7 +108,8 @@ class GradCAM(GradientMethod):
 
     Args:
         forward_func: the model, an `nn.Module`.
-        layer: module of the model whose output (B, K, h, w) is weighted, or its dotted name.
+        layer: module of the model whose output (B, K, h, w) is weighted, or its dotted name; None takes the last one
+            with such an output of more than one pixel.
         output: explained scalar.
 
     Raises:
@@ -117,7 +118,7 @@ class GradCAM(GradientMethod):
     Reference: Selvaraju et al.: Grad-CAM, ICCV 2017.
     """
 
-    def __init__(self, forward_func: nn.Module, layer: nn.Module | str, output: str = "score") -> None:
+    def __init__(self, forward_func: nn.Module, layer: nn.Module | str | None = None, output: str = "score") -> None:
         super().__init__(forward_func, output)
         layers = dict(forward_func.named_modules())
         if isinstance(layer, str) and layer not in layers:
@@ -138,7 +139,7 @@ class GradCAM(GradientMethod):
             TypeError, ValueError: the inputs, the target or the model's output is invalid.
         """
         problem = self._pose_images(inputs, target, internal_batch_size)
-        cam = captum.attr.LayerGradCam(self._explained, self.layer)
+        cam = captum.attr.LayerGradCam(self._explained, self.layer or _last_map(self.forward_func, inputs[:1]))
         maps = []
         for rows in problem.rows(batch_size((inputs,), internal_batch_size)):
             coarse = cam.attribute(
@@ -148,6 +149,26 @@ class GradCAM(GradientMethod):
                 raise ValueError(f"layer gives a map of shape {tuple(coarse.shape)}, expected (B, 1, h, w).")
             maps.append(nn.functional.interpolate(coarse, inputs.shape[2:], mode="bilinear"))
         return (torch.cat(maps) / inputs.shape[1]).expand_as(inputs)
+
+
+def _last_map(model: nn.Module, image: Tensor) -> nn.Module:
+    """The module that is the last to put out a map (1, K, h, w) of more than one pixel."""
+    found: list[nn.Module] = []
+
+    def note(module: nn.Module, _: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1:
+            found.append(module)
+
+    hooks = [module.register_forward_hook(note) for module in model.modules()]
+    try:
+        with torch.no_grad():
+            model(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not found:
+        raise ValueError("layer is None, expected a module of the model: none puts out a map (B, K, h, w).")
+    return found[-1]
 
 
 class SmoothGrad(GradientMethod):

@@ -4,9 +4,11 @@ A method chooses where the model is probed (`points`), what is made of the gradi
 `accumulate` does the rest: chunks, memory, progress, stopping.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -265,6 +267,32 @@ def generator_of(device: torch.device, *keys: int) -> torch.Generator:
     """A generator whose stream belongs to non-negative integers, such as a seed and the index of a sample."""
     state = int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0])
     return torch.Generator(device).manual_seed(state)
+
+
+@dataclass
+class Passes:
+    """Rows that went through a model: with a gradient, and without one."""
+
+    gradients: int = 0
+    forward: int = 0
+
+
+@contextmanager
+def count_passes(model: torch.nn.Module) -> Iterator[Passes]:
+    """Count what an explanation costs: `with count_passes(model) as passes: method.attribute(images)`."""
+    passes = Passes()
+
+    def count(_: torch.nn.Module, __: tuple[Any, ...], output: Tensor) -> None:
+        if output.requires_grad:
+            passes.gradients += len(output)
+        else:
+            passes.forward += len(output)
+
+    hook = model.register_forward_hook(count)
+    try:
+        yield passes
+    finally:
+        hook.remove()
 
 
 class GradientMethod(Attribution):

@@ -108,6 +108,17 @@ def attribution_grid(
     return figure
 
 
+def method_grid(image: Tensor, attributions: Mapping[str, Tensor], title: str = "", columns: int = 5) -> Figure:
+    """An image (C, H, W) and its attributions (C, H, W) by method side by side, each map on its own scale."""
+    rows = -(-(len(attributions) + 1) // columns)
+    figure, axes = image_grid(rows, columns, 2.1)
+    show_image(axes.flat[0], image, title)
+    for ax, (name, attribution) in zip(axes.flat[1:], attributions.items(), strict=False):
+        shown = show_attribution(ax, attribution, name)
+    signed_colour_bar(figure, axes, shown)
+    return figure
+
+
 def blur_axis(ax: Axes, max_sigma: float) -> None:
     """Make the x axis a blur in pixels that falls from left to right, as the image comes into focus."""
     ticks = [t for t in (0, 1, 3, 10, 30, 100) if t <= max_sigma]

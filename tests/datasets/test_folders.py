@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from xai_lib.datasets.folders import find, have, load_imagenet, load_label_tree, read_boxes, read_image
+from xai_lib.datasets.folders import find, have, load_imagenet, load_images, load_label_tree, read_boxes, read_image
 
 CLASSES = [["n01", "tench"], ["n02", "goldfish"], ["n03", "shark"]]
 
@@ -137,6 +137,19 @@ def test_the_cameras_orientation_is_obeyed(tmp_path):
     exif[0x0112] = 6  # turned by a quarter
     image.save(tmp_path / "x.jpg", exif=exif)
     assert read_image(tmp_path / "x.jpg").shape == (3, 30, 20)
+
+
+def test_images_by_path_and_glob(data, tmp_path, monkeypatch):
+    """Relative patterns are looked for here, then under XAI_DATA."""
+    assert load_images(str(data / "imagenet" / "val" / "*" / "*.png"), 9, 32).shape == (5, 3, 32, 32)
+    spread = load_images("imagenet/val/**/*.png", 2, 32)[:, 0, 0, 0] * 255
+    torch.testing.assert_close(spread, torch.tensor([10.0, 30.0]))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Image.new("L", (40, 40), 200).save("x.png")
+    torch.testing.assert_close(load_images("x.png", 1, 8), torch.full((1, 3, 8, 8), 200 / 255))
+    with pytest.raises(ValueError, match=r"image is 'no/\*.png', expected a path or glob; nothing matches"):
+        load_images("no/*.png", 1, 8)
 
 
 def test_crop_is_central_and_unscaled_at_the_native_size(tmp_path):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from xai_lib import models
-from xai_lib.models import load_model, model_names
+from xai_lib.models import class_names, input_size, load_model, model_names
 from xai_lib.models.scenes import Normalize
 
 
@@ -118,3 +118,17 @@ def test_torchvision_weights_that_cannot_be_had(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "urlopen", offline)
     with pytest.raises(FileNotFoundError, match=r"resnet18-.*\.pth is missing and could not be downloaded"):
         load_model("resnet18")
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "n_classes", "first"),
+    [
+        ("scenes_vgg", 64, 10, "disk"),
+        ("inception_v3", 299, 1000, "tench"),
+        ("package.module:function", 224, 1000, "tench"),
+        ("package.module:function", 224, 7, "class 0"),
+    ],
+)
+def test_what_is_known_of_a_network(name, size, n_classes, first):
+    names = class_names(name, n_classes)
+    assert input_size(name) == size and len(names) == n_classes and names[0] == first

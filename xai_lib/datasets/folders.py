@@ -8,6 +8,7 @@
 `make data PROFILE=sample` fetches what is public (`xai_lib.datasets.download`) and says where the rest goes.
 """
 
+import glob
 import json
 import os
 import re
@@ -164,6 +165,23 @@ def _steps_up(wnid: str, parents: dict[str, list[str]]) -> dict[str, int]:
         border = [p for p in {p for node in border for p in parents[node]} if p not in reached]
         reached |= dict.fromkeys(border, steps)
     return reached
+
+
+def load_images(pattern: str, n: int, size: int) -> Tensor:
+    """Up to `n` image files that match a path or glob, spread evenly over them: (n, 3, size, size) in [0, 1].
+
+    A relative pattern is looked for in the working directory, then in the repository, then under XAI_DATA.
+
+    Raises:
+        ValueError: nothing matches, or a file cannot be read.
+    """
+    places = [Path.cwd(), EXTERNAL.parents[1], data_folder()]
+    found = (sorted(glob.glob(str(place / Path(pattern).expanduser()), recursive=True)) for place in places)
+    files = next((paths for paths in found if paths), None)
+    if files is None:
+        raise ValueError(f"image is {pattern!r}, expected a path or glob; nothing matches below {places}.")
+    picked = [files[i] for i in np.linspace(0, len(files) - 1, min(n, len(files))).round().astype(int)]
+    return torch.stack([read_image(file, size) for file in picked])
 
 
 def read_image(path: str | Path, size: int | None = None) -> Tensor:

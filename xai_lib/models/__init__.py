@@ -63,7 +63,7 @@ def load_model(name: str, *, pretrained: bool = True, device: str | torch.device
             model = _imported(name)
             if not pretrained:
                 _reset(model)
-        elif name in torchvision.models.list_models(module=torchvision.models):
+        elif _of_torchvision(name):
             model = _torchvision(name, pretrained)
         else:
             known = [*ARCHITECTURES, *sample.ARCHITECTURES, *torchvision.models.list_models(module=torchvision.models)]
@@ -71,6 +71,35 @@ def load_model(name: str, *, pretrained: bool = True, device: str | torch.device
             raise ValueError(f"no model is called {name!r}; the nearest names are {near}")
     # Channels last halves the time of convolutions on the CPU; inputs may come in either order.
     return model.to(device, memory_format=torch.channels_last).eval()
+
+
+def input_size(name: str) -> int:
+    """The side in pixels of the images that a network expects; 224 where nothing is known of it."""
+    if name in ARCHITECTURES or name in sample.ARCHITECTURES:
+        return 32 if name.startswith("cifar10") else 64
+    return _transforms(name).crop_size[0] if _of_torchvision(name) else 224
+
+
+def class_names(name: str, n_classes: int) -> list[str]:
+    """Names of the classes of a network of `n_classes` outputs.
+
+    Those on its card; those of torchvision's weights, also for other networks of 1,000 outputs, which are taken for
+    ImageNet's in the standard order; otherwise numbers.
+    """
+    if name in ARCHITECTURES or name in sample.ARCHITECTURES:
+        folder = DATA if name in ARCHITECTURES else data_folder() / "models"
+        return yaml.safe_load((folder / f"{name}.yaml").read_text())["classes"]
+    names = torchvision.models.get_model_weights(name if _of_torchvision(name) else "resnet50").DEFAULT.meta
+    return names["categories"] if len(names["categories"]) == n_classes else [f"class {i}" for i in range(n_classes)]
+
+
+def _of_torchvision(name: str) -> bool:
+    return name in torchvision.models.list_models(module=torchvision.models)
+
+
+def _transforms(name: str) -> torch.nn.Module:
+    """What the default weights of a torchvision classifier expect to be done to its inputs."""
+    return torchvision.models.get_model_weights(name).DEFAULT.transforms()
 
 
 def _weights(name: str, folder: Path) -> dict[str, torch.Tensor]:
@@ -86,8 +115,7 @@ def _weights(name: str, folder: Path) -> dict[str, torch.Tensor]:
 
 def _torchvision(name: str, pretrained: bool) -> nn.Module:
     """A torchvision classifier behind the normalisation that its default weights expect."""
-    weights = torchvision.models.get_model_weights(name).DEFAULT
-    transforms = weights.transforms()
+    weights, transforms = torchvision.models.get_model_weights(name).DEFAULT, _transforms(name)
     environment = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}  # torchvision itself would unpickle anything
     if "XAI_DATA" in os.environ:
         environment["TORCH_HOME"] = os.environ.get("TORCH_HOME", os.environ["XAI_DATA"])
