@@ -244,19 +244,19 @@ def load_cifar10(split: str, n: int | None = None) -> Labelled:
     Raises:
         FileNotFoundError: the folder is missing.
     """
-    files = _spread(sorted(find("cifar10").glob(f"{split}/*/*.jpg")), n)
+    files = spread(sorted(find("cifar10").glob(f"{split}/*/*.jpg")), n)
     return _labelled(torch.stack([read_image(f) for f in files]), [f.parent.name for f in files])
 
 
-def load_speech(split: str, n: int | None = None) -> Labelled:
-    """Spoken digits, (n, 1, 8000) in [-1, 1] at 8 kHz, cut or padded in the middle: "test" has takes 0 to 9.
+def load_speech(split: str, n: int | None = None, rate: int = 8000, length: int = 8000) -> Labelled:
+    """Spoken digits, (n, 1, length) in [-1, 1] at `rate` Hz, cut or padded on both sides: "test" has takes 0 to 9.
 
     Raises:
         FileNotFoundError: the folder is missing.
     """
     files = sorted(find("speech").glob("*/*.wav"))
-    files = _spread([f for f in files if (int(f.stem.split("_")[-1]) < 10) == (split == "test")], n)
-    return _labelled(torch.stack([read_sound(f) for f in files]), [f.parent.name for f in files])
+    files = spread([f for f in files if (int(f.stem.split("_")[-1]) < 10) == (split == "test")], n)
+    return _labelled(torch.stack([read_sound(f, rate, length) for f in files]), [f.parent.name for f in files])
 
 
 def load_reviews(split: str, n: int | None = None) -> Labelled:
@@ -265,16 +265,30 @@ def load_reviews(split: str, n: int | None = None) -> Labelled:
     Raises:
         FileNotFoundError: the folder is missing.
     """
-    files = _spread(sorted(find("reviews").glob(f"{split}/*/*.txt")), n)
+    files = spread(sorted(find("reviews").glob(f"{split}/*/*.txt")), n)
     texts = [re.findall(r"\w+(?:'\w+)?|[.,!?;]", f.read_text(encoding="utf-8").lower()) for f in files]
     return _labelled(texts, [f.parent.name for f in files])
 
 
 def read_sound(path: str | Path, rate: int = 8000, length: int = 8000) -> Tensor:
-    """Read a WAV file as (1, length) in [-1, 1] at `rate` samples a second, cut or padded on both sides."""
-    given, wave = scipy.io.wavfile.read(path)
-    if np.issubdtype(wave.dtype, np.integer):
+    """Read a WAV file as (1, length) in [-1, 1] at `rate` samples a second, cut or padded on both sides.
+
+    Channels are averaged.
+
+    Raises:
+        ValueError: the file cannot be read as sound, or is empty.
+    """
+    try:
+        given, wave = scipy.io.wavfile.read(path)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read as a WAV file ({error}).") from error
+    if not wave.size:
+        raise ValueError(f"{path} is empty, expected sound.")
+    if wave.dtype == np.uint8:  # the only unsigned format
+        wave = wave / 128 - 1
+    elif np.issubdtype(wave.dtype, np.integer):
         wave = wave / -float(np.iinfo(wave.dtype).min)
+    wave = wave.reshape(len(wave), -1).mean(1)
     wave = scipy.signal.resample_poly(wave, rate, given) if given != rate else wave
     spare = length - len(wave)
     wave = np.pad(wave, (max(spare, 0) // 2, max(spare, 0) - max(spare, 0) // 2))
@@ -282,8 +296,12 @@ def read_sound(path: str | Path, rate: int = 8000, length: int = 8000) -> Tensor
     return torch.from_numpy(wave[start : start + length].astype(np.float32))[None]
 
 
-def _spread(files: list[Path], n: int | None) -> list[Path]:
-    """All files, or `n` of them at equal distances."""
+def spread(files: list[Path], n: int | None) -> list[Path]:
+    """All files, or `n` of them at equal distances.
+
+    Raises:
+        ValueError: `n` is not positive or more than there are.
+    """
     if n is None:
         return files
     if not 1 <= n <= len(files):

@@ -1,12 +1,14 @@
-"""One training loop: AdamW with a one-cycle schedule, label smoothing and clipped gradients."""
+"""One training loop: AdamW with a one-cycle schedule and clipped gradients, by default with label smoothing."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
+SMOOTHED = partial(cross_entropy, label_smoothing=0.03)
 
 
 def fit(
@@ -20,24 +22,32 @@ def fit(
     learning_rate: float,
     batch: int = 64,
     seed: int = 0,
+    weight_decay: float = 0.01,
+    clip: float = 1.0,
+    loss: Callable[[Tensor, Tensor], Tensor] = SMOOTHED,
 ) -> nn.Module:
-    """Train what of a classifier requires gradients, on inputs (n, ...) of classes (n,), each batch augmented."""
+    """Train what of a classifier requires gradients, on inputs (n, ...) of labels (n, ...), each batch augmented.
+
+    `clip` is the largest norm of a step's gradient, infinity for any.
+    """
     learned = [p for p in model.train().parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(learned, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(learned, weight_decay=weight_decay)
     per_epoch = len(labels) // batch
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=epochs * per_epoch)
     generator = torch.Generator().manual_seed(seed)
     for epoch in range(epochs):
         total = 0.0
-        for rows in torch.randperm(len(labels), generator=generator)[: per_epoch * batch].view(-1, batch):
+        for rows in (
+            torch.randperm(len(labels), generator=generator).to(inputs.device)[: per_epoch * batch].view(-1, batch)
+        ):
             outputs = model(augment(inputs[rows], generator))
-            loss = cross_entropy(outputs, labels[rows], label_smoothing=0.03)
+            error = loss(outputs, labels[rows])
             optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(learned, 1.0)
+            error.backward()
+            nn.utils.clip_grad_norm_(learned, clip)
             optimizer.step()
             schedule.step()
-            total += loss.item() / per_epoch
+            total += error.item() / per_epoch
         print(f"{name}: epoch {epoch + 1}/{epochs}, loss {total:.3f}", flush=True)
     return model.eval()
 
