@@ -1,0 +1,116 @@
+"""Obfuscations: what takes the place of coefficients that a mask switches off (Table 1 of the paper)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from xai_lib.masks.representations import Coefficients, Representation
+from xai_lib.scale_space import scale_space
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """The law of v for a batch of inputs.
+
+    Attributes:
+        noise_shape: shape of the standard normal noise z that a draw takes, or None where v is not random.
+        draw: maps inputs `rows`, (R,), spread masks (..., R, *) and noise z, (K, R or 1, *noise_shape), to v,
+            broadcastable to (K, R, ...).
+    """
+
+    noise_shape: tuple[int, ...] | None
+    draw: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+Obfuscation = Callable[[Coefficients, Tensor], Perturbation]  # of coefficients, and the inputs they belong to
+
+
+@dataclass(frozen=True)
+class Constant:
+    """v = value."""
+
+    value: float = 0.0
+
+    def __call__(self, h: Coefficients, x: Tensor) -> Perturbation:
+        return Perturbation(None, lambda rows, spread, z: torch.full_like(h.values[:1], self.value))
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """v ~ N(mean, std^2) independently (Example 6), by default with the statistics of each input's own coefficients.
+
+    Wavelet coefficients have a mean and a standard deviation per scale, pixels one for the whole image.
+
+    Args:
+        mean, std: numbers, or tensors that broadcast with the coefficients; None takes the statistics.
+    """
+
+    mean: float | Tensor | None = None
+    std: float | Tensor | None = None
+
+    def __call__(self, h: Coefficients, x: Tensor) -> Perturbation:
+        mean = self._moment(self.mean, h, torch.mean)
+        std = self._moment(self.std, h, torch.std)
+        if not (std >= 0).all():
+            raise ValueError(f"std is {self.std!r}, expected numbers of at least 0.")
+        return Perturbation(tuple(h.values.shape[1:]), lambda rows, spread, z: torch.addcmul(mean[rows], std[rows], z))
+
+    @staticmethod
+    def _moment(given: float | Tensor | None, h: Coefficients, statistic: Callable) -> Tensor:
+        values = h.values
+        if given is not None:
+            return torch.as_tensor(given, dtype=values.dtype, device=values.device).expand_as(values)
+        dims = tuple(range(1, values.ndim))
+        parts = [
+            statistic(p, dim=dims, keepdim=True).expand(-1, *[1] * (len(dims) - 1), p.shape[-1])
+            for p in values.split(h.groups, -1)
+        ]
+        return torch.cat(parts, -1)
+
+
+@dataclass(frozen=True)
+class Blurred:
+    """v = K * x: the coefficients of the input blurred by `sigma` pixels (or samples)."""
+
+    sigma: float
+    representation: Representation
+
+    def __call__(self, h: Coefficients, x: Tensor) -> Perturbation:
+        if not self.sigma > 0:
+            raise ValueError(f"sigma is {self.sigma!r}, expected a positive number of pixels.")
+        blur = scale_space(x, (-2, -1) if x.ndim == 4 else (-1,))
+        v = self.representation(blur(torch.tensor([float(self.sigma)]))[0]).values
+        return Perturbation(None, lambda rows, spread, z: v[rows])
+
+
+@dataclass(frozen=True)
+class Inpainted:
+    """v = G(h, s, z): a network fills in what the mask switches off (Example 5).
+
+    Args:
+        generator: maps coefficients h (R, ...), spread masks s shaped like h, and noise z (R, *noise_shape) to
+            coefficients shaped like h.
+        noise_shape: shape of z for one sample; None for a generator without noise, which gets z = None.
+    """
+
+    generator: Callable[..., Tensor]
+    noise_shape: tuple[int, ...] | None = None
+
+    def __call__(self, h: Coefficients, x: Tensor) -> Perturbation:
+        shape = h.values.shape[1:]
+
+        def draw(rows: Tensor, spread: Tensor, z: Tensor | None) -> Tensor:
+            samples = 1 if z is None else len(z)
+            full = (samples, len(rows), *shape)
+            given = [h.values[rows].expand(full), spread.expand(full)]
+            given.append(None if z is None else z.expand(samples, len(rows), *self.noise_shape))
+            v = self.generator(*(g if g is None else g.flatten(0, 1) for g in given))
+            if v.shape != (samples * len(rows), *shape):
+                raise ValueError(
+                    f"the inpainter returned shape {tuple(v.shape)}, expected {(samples * len(rows), *shape)}."
+                )
+            return v.unflatten(0, (samples, len(rows)))
+
+        return Perturbation(self.noise_shape, draw)
