@@ -80,7 +80,7 @@ def test_obfuscations_under_full_and_empty_masks():
 
 
 def test_cartoonx_obfuscations_are_clipped():
-    noise = CartoonX(model).obfuscate(IMAGES, torch.zeros(3, 432), n_samples=4)
+    noise = CartoonX(model).obfuscate(IMAGES, torch.zeros(3, 400), n_samples=4)
     assert noise.min() == 0 and noise.max() == 1
 
 

@@ -131,7 +131,7 @@ def test_a_binary_mask_keeps_coefficients_to_the_bit(representation, x):
         mixed = objective.mixed(mask, rows, objective.noise(0, 3))
         kept = objective.h.spread(mask, rows).expand_as(objective.h.values) == 1
         assert (mixed == objective.h.values)[:, kept].all()
-        assert (mixed != objective.h.values)[:, ~kept].double().mean() > 0.9  # a phase of 0 may stay 0
+        assert (mixed != objective.h.values)[:, ~kept].double().mean() > 0.5  # a phase of 0 may stay 0
 
 
 def test_noise_has_the_statistics_of_each_scale():

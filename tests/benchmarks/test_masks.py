@@ -1,0 +1,93 @@
+"""What the mask loop costs beside the gradients themselves, and how few gradients the faster solver needs."""
+
+import pytest
+import torch
+import torchvision
+
+from tests.benchmarks.conftest import interleaved, median_ratio
+from xai_lib.datasets.folders import have, load_cifar10
+from xai_lib.masks import L1, Clusters, Constant, MatchingPursuit, OutputChange
+from xai_lib.models import load_model
+from xai_lib.rate_distortion import RDE, CartoonX, PixelRDE
+
+SAMPLES, STEPS = 64, 2
+PAPER = {"steps": 2000, "step": 0.003, "samples": 64}
+METHODS = {PixelRDE: 0.6, CartoonX: 3.0}
+
+
+@pytest.fixture(scope="module")
+def model():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return torchvision.models.squeezenet1_1(num_classes=10).eval()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.rand(4, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+
+
+def raw_gradients(model, image, rows):
+    for _ in range(STEPS * SAMPLES // rows):
+        x = image.expand(rows, -1, -1, -1).clone().requires_grad_()
+        torch.autograd.grad(model(x)[:, 0].sum(), x)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_mask_loop_efficiency(method, model, images, report):
+    """Gradients a second over the raw rate; noise, transform, solver and the validation of the model are the engine."""
+    explain = method(model, L1(1.0, STEPS, n_samples=SAMPLES)).attribute
+    engine, raw = interleaved(
+        lambda: explain(images[:1], 0, internal_batch_size=8), lambda: raw_gradients(model, images[:1], 8)
+    )
+    what = f"{method.__name__}, gradients a second over the raw rate (SqueezeNet, 224)"
+    report(what, f"{median_ratio(raw, engine):.3f}", ">= 0.75")
+
+
+def test_many_images_at_once(model, images, report):
+    explain = CartoonX(model, L1(1.0, STEPS, n_samples=16)).attribute
+    alone, together = interleaved(
+        lambda: [explain(x[None], 0, internal_batch_size=8) for x in images],
+        lambda: explain(images, 0, internal_batch_size=8),
+    )
+    report("CartoonX, time of 4 images one by one over all at once", f"{median_ratio(alone, together):.3f}", ">= 1")
+
+
+def test_matching_pursuit_in_one_batch(report):
+    """40 candidates, a small convolution network."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 5, padding=2), torch.nn.ReLU(), torch.nn.Conv2d(16, 1, 5))
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    labels = (torch.arange(64 * 64).view(1, 1, 64, 64) // 103 + 1).expand(1, 3, 64, 64)
+    explain = RDE(net, Clusters(labels), Constant(), OutputChange(), MatchingPursuit(5)).attribute
+    single, batch = interleaved(lambda: explain(x, internal_batch_size=1), lambda: explain(x, internal_batch_size=64))
+    ratio = f"{median_ratio(single, batch):.3f}"
+    report("Matching pursuit, time one candidate at a time over one batch", ratio, ">= 1")
+
+
+@pytest.mark.skipif(not have("cifar10"), reason="XAI_DATA has no CIFAR-10")
+@pytest.mark.parametrize("factor", [1, 5])
+@pytest.mark.parametrize("method", METHODS)
+def test_fast_solver_against_the_papers(method, factor, report):
+    """Objective on 512 fresh samples, over that of the paper's procedure; a larger step alone is the baseline."""
+    price = factor * METHODS[method]
+    net = load_model("cifar10_cnn")
+    images = load_cifar10("test", 16).inputs
+    paper = L1(price, PAPER["steps"], PAPER["step"], PAPER["samples"])
+    n_gradients = paper.n_steps * paper.n_samples
+    fifth = L1(price, paper.n_steps // 5, 5 * paper.step_size, paper.n_samples)
+    solvers = {"paper": paper, "larger step": fifth, "fast": L1.fast(price)}
+    final = {}
+    for name, solver in solvers.items():
+        _, details = method(net, solver).attribute(images, return_details=True, internal_batch_size=128)
+        final[name] = details.distortion + price * details.rate
+    for name in ("larger step", "fast"):
+        ratio = final[name] / final["paper"]
+        share = solvers[name].n_steps * solvers[name].n_samples / n_gradients
+        report(
+            f"{method.__name__}, lambda {price:g}, {name}: final objective over the paper's, at {share:.2f} of its "
+            "gradients (median, mean, worst of 16 images)",
+            f"{ratio.median():.3f}, {ratio.mean():.3f}, {ratio.max():.3f}",
+            "<= 1" if name == "fast" else "",
+        )
