@@ -125,6 +125,13 @@ def test_blocks_are_the_blocks_of_the_full_estimate():
         torch.testing.assert_close(block, whole[6 * i : 6 * i + 6, 6 * i : 6 * i + 6])
 
 
+def test_runs_of_a_signal_may_share_a_matrix():
+    own, common = (covariance.blocks(SAMPLES, 6, shared=shared, ridge=0) for shared in (False, True))
+    torch.testing.assert_close(common.matrices[0], own.matrices.mean(0))
+    assert common.fits(torch.Size((1, 12))) and own.fits(torch.Size((1, 12))) and not common.fits(torch.Size((3, 6)))
+    assert common.multiply(SAMPLES).shape == SAMPLES.shape and common.nbytes == own.nbytes / 2
+
+
 def test_low_rank_estimate_keeps_the_variances_and_tends_to_the_full_one():
     whole = SAMPLES.flatten(1).T.cov()
     basis = torch.eye(12, dtype=torch.float64)

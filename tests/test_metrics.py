@@ -12,8 +12,10 @@ from xai_lib.metrics import (
     box_masks,
     compression_complexity,
     difference_interval,
+    effective_share,
     high_frequency_power,
     localisation,
+    mass_inside,
     mean_interval,
     mean_intervals,
     outline_concentration,
@@ -195,3 +197,19 @@ def test_complexity_counts_levels():
 def test_bad_maps(measure, maps, message):
     with pytest.raises(ValueError, match=message):
         measure(maps)
+
+
+def test_mass_inside_counts_positive_values_only():
+    maps = np.array([[[1.0, 3.0], [-5.0, 0.0]], [[-1.0, -1.0], [-1.0, -1.0]]])
+    masks = np.array([[[True, False], [True, False]], [[True, True], [False, False]]])
+    share = mass_inside(maps, masks)
+    assert share[0] == 0.25 and np.isnan(share[1])
+    np.testing.assert_allclose(mass_inside(7 * maps[:1], ~masks[:1]), 0.75)
+
+
+@pytest.mark.parametrize("n", [1, 4, 9])
+def test_effective_share_of_equal_and_of_single_values(n):
+    mask = np.arange(12)[None] < n
+    equal, single = np.where(mask, -2.0, 99.0), np.eye(12)[[0]]
+    np.testing.assert_allclose(effective_share(equal, mask), 1.0)
+    np.testing.assert_allclose(effective_share(single, mask), 1 / n)

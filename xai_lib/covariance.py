@@ -16,10 +16,14 @@ RIDGE = 1e-3  # of the mean variance, added to the diagonal of estimates
 
 
 class Covariance(ABC):
-    """Covariance of `groups` independent parts of `size` features each; a single group is shared by all parts."""
+    """Covariance of `groups` independent parts of `size` features each.
+
+    A single group is shared by all parts: by `parts` of them where that is given, else by as many as there are.
+    """
 
     groups: int
     size: int
+    parts: int | None = None
 
     @abstractmethod
     def _multiply(self, x: Tensor) -> Tensor:
@@ -71,9 +75,10 @@ class Covariance(ABC):
         return self._conditional_mean(parts, deviation.reshape(-1, *parts.shape)).reshape(deviation.shape)
 
     def fits(self, shape: torch.Size) -> bool:
-        """Whether it applies to features of that shape: its size is that of some of the trailing sides."""
-        if self.groups > 1:
-            return shape.numel() == self.groups * self.size
+        """Whether it applies to features of that shape; if shared by any number, its size is that of trailing sides."""
+        parts = self.parts or (self.groups if self.groups > 1 else None)
+        if parts:
+            return shape.numel() == parts * self.size
         return any(shape[k:].numel() == self.size for k in range(len(shape)))
 
     def to(self, like: Tensor) -> "Covariance":
@@ -237,10 +242,13 @@ def shared(samples: Tensor, *, ridge: float = RIDGE, ledoit_wolf: bool = False) 
     return _estimate(samples.flatten(2), ridge, ledoit_wolf, pooled=True)
 
 
-def blocks(samples: Tensor, size: int, *, ridge: float = RIDGE, ledoit_wolf: bool = False) -> Dense:
+def blocks(
+    samples: Tensor, size: int, *, shared: bool = False, ridge: float = RIDGE, ledoit_wolf: bool = False
+) -> Dense:
     """Estimate a matrix for each run of `size` features of `samples`, (n, ...), and nothing between the runs.
 
-    See `full` for the rest.
+    With `shared`, all runs have one matrix, the mean of their own: for signals whose parts are alike. See `full` for
+    the rest.
 
     Raises:
         ValueError: as `full`, or `size` does not divide the number of features.
@@ -248,7 +256,9 @@ def blocks(samples: Tensor, size: int, *, ridge: float = RIDGE, ledoit_wolf: boo
     features = samples[0].numel()
     if size < 1 or features % size:
         raise ValueError(f"size is {size}, expected a divisor of the number of features, {features}.")
-    return _estimate(samples.reshape(len(samples), -1, size), ridge, ledoit_wolf)
+    estimate = _estimate(samples.reshape(len(samples), -1, size), ridge, ledoit_wolf, pooled=shared)
+    estimate.parts = features // size
+    return estimate
 
 
 def low_rank(samples: Tensor, rank: int, *, ridge: float = RIDGE) -> LowRank:

@@ -1,13 +1,17 @@
 """One style for all figures, and one way to show an attribution."""
 
 from collections.abc import Mapping, Sequence
+from html import escape
 
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from IPython.display import HTML
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 SIGNED = "RdBu_r"  # red speaks for the class, blue against it
@@ -71,6 +75,36 @@ def show_patch(
     ax.set_xticks((0, 0.5))
     ax.set_title(title)
     return shown
+
+
+def words_as_html(words: Sequence[str], scores: Tensor) -> HTML:
+    """Words on a background that is coloured by their scores, (n,): red for the class, blue against it."""
+    spans = (
+        f'<span style="background:{to_hex(colour)};padding:0 0.2em;border-radius:0.2em">{escape(word)}</span>'
+        for word, colour in zip(words, _word_colours(scores), strict=True)
+    )
+    return HTML(f'<p style="line-height:1.9;color:black">{" ".join(spans)}</p>')
+
+
+def show_words(ax: Axes, words: Sequence[str], scores: Tensor, title: str = "", columns: int = 64) -> None:
+    """Draw words like `words_as_html`, broken into lines of at most `columns` letters of a typewriter face."""
+    size = 135 * ax.figure.get_figwidth() * ax.get_position().width / columns  # points; a letter is 0.6 of it wide
+    line, column = 0, 0
+    for word, colour in zip(words, _word_colours(scores), strict=True):
+        if column and column + len(word) > columns:
+            line, column = line + 1, 0
+        ax.add_patch(Rectangle((column - 0.3, line - 0.42), len(word) + 0.6, 0.84, color=colour, linewidth=0))
+        middle = column + len(word) / 2
+        ax.text(middle, line, word, family="monospace", fontsize=size, ha="center", va="center_baseline", color="black")
+        column += len(word) + 1
+    ax.set(xlim=(-0.5, columns + 0.5), ylim=(line + 0.6, -0.6))
+    ax.set_title(title, loc="left")
+    ax.set_axis_off()
+
+
+def _word_colours(scores: Tensor) -> np.ndarray:
+    values = scores.detach().cpu().double().numpy()
+    return plt.get_cmap(SIGNED)(0.5 + 0.4 * values / (np.abs(values).max() or 1.0))  # 0.4: black stays readable
 
 
 def image_grid(rows: int, columns: int, size: float = 1.8, row_labels: Sequence[str] = ()) -> tuple[Figure, np.ndarray]:

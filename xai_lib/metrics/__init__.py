@@ -1,7 +1,7 @@
 """Numbers about attribution maps, and their uncertainty."""
 
 from xai_lib.metrics.complexity import compression_complexity, high_frequency_power
-from xai_lib.metrics.localisation import box_masks, localisation, outline_concentration
+from xai_lib.metrics.localisation import box_masks, effective_share, localisation, mass_inside, outline_concentration
 from xai_lib.metrics.perturbation import (
     Perturbation,
     deletion,
@@ -25,10 +25,12 @@ __all__ = [
     "compression_complexity",
     "deletion",
     "difference_interval",
+    "effective_share",
     "faithfulness",
     "high_frequency_power",
     "insertion",
     "localisation",
+    "mass_inside",
     "mean_blur",
     "mean_interval",
     "mean_intervals",

@@ -70,3 +70,23 @@ def box_masks(boxes: Tensor, height: int, width: int) -> Tensor:
     x0, y0, x1, y1 = boxes[..., None, None].unbind(2)
     y, x = torch.arange(height)[:, None], torch.arange(width)
     return ((x0 <= x) & (x < x1) & (y0 <= y) & (y < y1)).any(1)
+
+
+def mass_inside(maps: ArrayLike, masks: ArrayLike) -> np.ndarray:
+    """Share of the positive values of maps (B, ...) that lies inside `masks`, (B, ...) bool: (B,); NaN without any."""
+    positive = np.clip(np.asarray(maps, dtype=float), 0, None).reshape(len(maps), -1)
+    inside = np.asarray(masks, dtype=bool).reshape(len(maps), -1)
+    with np.errstate(invalid="ignore"):
+        return (positive * inside).sum(1) / positive.sum(1)
+
+
+def effective_share(maps: ArrayLike, masks: ArrayLike) -> np.ndarray:
+    """Over how large a share of the features in `masks`, (B, ...) bool, the absolute values of maps spread: (B,).
+
+    `exp(H) / n` with the entropy H of the absolute values as a distribution over the n features: 1 if all are equal,
+    1 / n if one has all.
+    """
+    inside = np.asarray(masks, dtype=bool).reshape(len(maps), -1)
+    size = np.abs(np.asarray(maps, dtype=float)).reshape(len(maps), -1) * inside
+    share = size / size.sum(1, keepdims=True)
+    return np.exp(scipy.stats.entropy(share, axis=1)) / inside.sum(1)
