@@ -31,9 +31,9 @@ def vocabulary() -> Vocabulary:
     return Vocabulary(sorted(counts, key=lambda word: (-counts[word], word))[: WORDS - 2])
 
 
-def load_sentences(split: str) -> Labelled:
+def load_sentences(split: str, n: int | None = None) -> Labelled:
     """The reviews' words as indices, (n, T)."""
-    texts, labels, names = load_reviews(split)
+    texts, labels, names = load_reviews(split, n)
     return Labelled(vocabulary().encode(texts, REVIEW_LENGTH), labels, names)
 
 

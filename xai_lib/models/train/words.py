@@ -11,8 +11,8 @@ from xai_lib.models.train.cards import half, save
 from xai_lib.models.train.fit import fit
 
 TRAIN_SEED, TEST_SEED = 1, 2
-TRAIN_COUNT, TEST_COUNT = 6_000, 1_000
-RECIPES = {"words_m5": {"epochs": 20, "learning_rate": 1e-2}}
+TRAIN_COUNT, TEST_COUNT = 4_000, 500
+RECIPES = {"words_m5": {"epochs": 16, "learning_rate": 1e-2}}
 SHIFT = 400  # samples, at most
 
 
