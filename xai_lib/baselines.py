@@ -91,6 +91,9 @@ class IntegratedGradients(GradientMethod):
         start_values = torch.stack([problem.evaluate((start,), limit) for start in starts]).mean(0)
         return attributions, attributions.flatten(1).sum(1) - (problem.clean - start_values)
 
+    def has_convergence_delta(self) -> bool:
+        return True
+
     def baselines(self, inputs: Tensor, n_random: int = 4, seed: int = 0) -> list[Tensor]:
         """The baseline images (B, C, H, W) that the path starts from; a random one serves all inputs."""
         black, white = torch.zeros_like(inputs), torch.ones_like(inputs)
