@@ -142,10 +142,10 @@ def attribution_grid(
     return figure
 
 
-def method_grid(image: Tensor, attributions: Mapping[str, Tensor], title: str = "", columns: int = 5) -> Figure:
+def method_grid(image: Tensor, attributions: Mapping[str, Tensor], title: str = "", columns: int = 6) -> Figure:
     """An image (C, H, W) and its attributions (C, H, W) by method side by side, each map on its own scale."""
     rows = -(-(len(attributions) + 1) // columns)
-    figure, axes = image_grid(rows, columns, 2.1)
+    figure, axes = image_grid(rows, columns, 2.0)
     show_image(axes.flat[0], image, title)
     for ax, (name, attribution) in zip(axes.flat[1:], attributions.items(), strict=False):
         shown = show_attribution(ax, attribution, name)
