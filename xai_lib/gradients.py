@@ -46,7 +46,7 @@ class SamplingInfo(NamedTuple):
 def accumulate(
     problem: Problem,
     points: Points,
-    n_samples: int,
+    n_samples: int | Tensor,
     fold: Callable[[], "Sum | Terms | Moments"],
     *,
     rows: Tensor | None = None,
@@ -60,7 +60,8 @@ def accumulate(
         problem: inputs and scalar, from `xai_lib.outputs.pose`.
         points: maps input indices (b,) and a range of K sample indices to the points (K, b, ...), one tensor per
             tensor of the inputs, and to their weights (broadcastable to the points) or None.
-        n_samples: points per input; with `tolerance`, the most that are taken.
+        n_samples: points per input, one number or, with `Moments`, one per input (B,); with `tolerance`, the most
+            that are taken.
         fold: makes an empty `Sum`, `Terms` or `Moments`; one is used per input tensor.
         rows: increasing indices of the inputs concerned, (b,); None takes all.
         internal_batch_size: rows of one forward pass; halved when memory runs out. It changes the result by
@@ -74,7 +75,8 @@ def accumulate(
             the model is not differentiable.
     """
     limit = batch_size(problem.inputs, internal_batch_size)
-    check_count("n_samples", n_samples)
+    check_count("n_samples", int(n_samples.min()) if isinstance(n_samples, Tensor) else n_samples)
+    counts = torch.as_tensor(n_samples, device=problem.inputs[0].device).expand(len(problem))
     if tolerance is not None and not tolerance > 0:
         raise ValueError(f"tolerance is {tolerance!r}, expected a positive number.")
     if tolerance is not None and not fold().has_error:
@@ -87,27 +89,28 @@ def accumulate(
         finished.append((rows, [f.result() for f in folds], errors, used))
 
     blocks = problem.rows(limit) if rows is None else rows.split(limit)
-    with tqdm(total=sum(map(len, blocks)) * n_samples, disable=not show_progress, unit="gradient") as progress:
+    with tqdm(total=sum(int(counts[b].sum()) for b in blocks), disable=not show_progress, unit="gradient") as progress:
         for rows in blocks:
             folds = [fold() for _ in problem.inputs]
             start = 0
-            while start < n_samples:
-                stop = _next_stop(start, n_samples, max(1, limit // len(rows)), folds[0].unit, tolerance)
+            while len(rows):
+                fewest = int(counts[rows].min())
+                stop = _next_stop(start, fewest, max(1, limit // len(rows)), folds[0].unit, tolerance)
                 where, weights = points(rows, range(start, stop))
                 values, grads = gradients(where, rows)
                 for i, (f, g) in enumerate(zip(folds, grads, strict=True)):
                     f.update(g, values, None if weights is None else weights[i])
                 progress.update((stop - start) * len(rows))
                 start = stop
-                if tolerance and start < n_samples and start % CHECK_EVERY == 0:
-                    done = _precise(folds, tolerance)
-                    if done.any():
-                        finish(rows[done], [f.take(done) for f in folds], start)
-                        rows, folds = rows[~done], [f.take(~done) for f in folds]
-                        if not len(rows):
-                            break
-            if len(rows):
-                finish(rows, folds, n_samples)
+                done = counts[rows] == start
+                if tolerance and start % CHECK_EVERY == 0:
+                    done = done | _precise(folds, tolerance)
+                if done.all():
+                    finish(rows, folds, start)
+                    break
+                if done.any():
+                    finish(rows[done], [f.take(done) for f in folds], start)
+                    rows, folds = rows[~done], [f.take(~done) for f in folds]
 
     order = torch.cat([rows for rows, *_ in finished]).argsort()
 
@@ -254,7 +257,11 @@ class Noise:
     def draw(self, rows: Tensor, samples: range, like: Tensor, element: int = 0) -> Tensor:
         """Noise for inputs `rows` shaped and typed as `like`, (K, b, ...), or (K, 1, ...) where all share it."""
         seeds = self.seeds if self.shared else [self.seeds[r] for r in rows.tolist()]
-        return torch.stack([torch.stack([self._one(s, k, like[0], element) for s in seeds]) for k in samples])
+        return torch.stack([self._sample(seeds, k, like[0], element) for k in samples])
+
+    def _sample(self, seeds: list[int], sample: int, like: Tensor, element: int) -> Tensor:
+        drawn = {seed: self._one(seed, sample, like, element) for seed in set(seeds)}
+        return torch.stack([drawn[seed] for seed in seeds])
 
     def _one(self, seed: int, sample: int, like: Tensor, element: int) -> Tensor:
         draw, sign = (sample // 2, 1 - 2 * (sample % 2)) if self.antithetic else (sample, 1)

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
 
@@ -40,10 +40,7 @@ class Problem:
 
     def forward(self, points: tuple[Tensor, ...], rows: Tensor) -> Tensor:
         """The model's raw output at points (R, ...) that belong to the inputs `rows`, (R,)."""
-        args = (
-            a[rows] if isinstance(a, Tensor) and a.ndim and len(a) == len(self) else a
-            for a in self.additional_forward_args
-        )
+        args = (a[rows] if self._per_input(a) else a for a in self.additional_forward_args)
         out = self.forward_func(*points, *args)
         if not isinstance(out, Tensor) or not out.is_floating_point() or len(out) != len(rows):
             given = f"a tensor of shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
@@ -66,6 +63,20 @@ class Problem:
         with torch.no_grad():
             parts, _ = in_parts(lambda r: self.values(tuple(p[r] for p in points), rows[r]), len(self), limit)
         return torch.cat(parts)
+
+    def take(self, rows: Tensor) -> "Problem":
+        """The problem of the inputs `rows`, (R,), each as often as it is named."""
+        args = tuple(a[rows] if self._per_input(a) else a for a in self.additional_forward_args)
+        return replace(
+            self,
+            inputs=tuple(x[rows] for x in self.inputs),
+            target=self.target_of(rows),
+            additional_forward_args=args,
+            clean=None if self.clean is None else self.clean[rows],
+        )
+
+    def _per_input(self, arg: Any) -> bool:
+        return isinstance(arg, Tensor) and arg.ndim > 0 and len(arg) == len(self)
 
     def rows(self, limit: int) -> tuple[Tensor, ...]:
         """The inputs' indices in blocks of at most `limit`."""

@@ -7,7 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
-from xai_lib.datasets.folders import find, have, load_imagenet, load_images, load_label_tree, read_boxes, read_image
+from xai_lib.datasets.folders import (
+    find,
+    have,
+    load_food101,
+    load_imagenet,
+    load_images,
+    load_label_tree,
+    read_boxes,
+    read_image,
+)
 
 CLASSES = [["n01", "tench"], ["n02", "goldfish"], ["n03", "shark"]]
 
@@ -181,3 +190,19 @@ def test_a_real_network_recognises_real_photographs():
     photographs = load_imagenet(64)
     predicted = load_model("squeezenet1_1")(photographs.images).argmax(1)
     assert (predicted == photographs.labels).double().mean() > 0.5  # 0.64 on all 600 of them
+
+
+def test_food101_follows_its_own_list(tmp_path, monkeypatch):
+    monkeypatch.setenv("XAI_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="food-101 is missing: put there Food-101"):
+        load_food101()
+    folder = tmp_path / "food-101"
+    (folder / "meta").mkdir(parents=True)
+    (folder / "meta/classes.txt").write_text("apple_pie\ntiramisu\n")
+    (folder / "meta/test.txt").write_text("apple_pie/1\ntiramisu/7\ntiramisu/8\n")
+    for i, line in enumerate(["apple_pie/1", "tiramisu/7", "tiramisu/8", "tiramisu/9"]):
+        (folder / "images" / line).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (80, 60), (50 * i, 0, 0)).save(folder / "images" / f"{line}.jpg")
+    loaded = load_food101(size=32)
+    assert loaded.inputs.shape == (3, 3, 32, 32) and loaded.labels.tolist() == [0, 1, 1]
+    assert loaded.names == ("apple_pie", "tiramisu") and len(load_food101(2, size=32).inputs) == 2

@@ -33,6 +33,7 @@ LAYOUTS = {
     "imagenet/wordnet.is_a.txt": "ImageNet's list of WordNet relations, a line 'parent child' each",
     "hub/checkpoints/squeezenet1_1-b8a52dc0.pth": "torchvision's weights of SqueezeNet 1.1",
     "cifar10": "CIFAR-10 as {train,test}/<class>/<number>.jpg",
+    "food-101": "Food-101 as its archive has it: images/<class>/<number>.jpg and meta/{classes,test}.txt",
     "speech": "spoken digits as <word>/<speaker>_<take>.wav",
     "audioset/clips": "clips of sound as <label>/<name>.wav",
     "audioset/labels.json": "all labels of a sound network in the order of its outputs, as a JSON list",
@@ -246,6 +247,19 @@ def load_cifar10(split: str, n: int | None = None) -> Labelled:
     """
     files = spread(sorted(find("cifar10").glob(f"{split}/*/*.jpg")), n)
     return _labelled(torch.stack([read_image(f) for f in files]), [f.parent.name for f in files])
+
+
+def load_food101(n: int | None = None, size: int = 224) -> Labelled:
+    """Food-101's test photographs, (n, 3, size, size) in [0, 1]; `n` spreads evenly over them.
+
+    Raises:
+        FileNotFoundError: the folder is missing.
+    """
+    folder = find("food-101")
+    classes = tuple((folder / "meta/classes.txt").read_text().split())
+    files = spread([folder / f"images/{line}.jpg" for line in (folder / "meta/test.txt").read_text().split()], n)
+    labels = torch.tensor([classes.index(f.parent.name) for f in files])
+    return Labelled(torch.stack([read_image(f, size) for f in files]), labels, classes)
 
 
 def load_speech(split: str, n: int | None = None, rate: int = 8000, length: int = 8000) -> Labelled:

@@ -4,9 +4,9 @@ import argparse
 
 import torch
 
-from xai_lib.models.train import sample, scenes
+from xai_lib.models.train import digits, sample, scenes
 
-RECIPES = {"embedded": (scenes,), "sample": (sample,)}
+RECIPES = {"embedded": (scenes, digits), "sample": (sample,)}
 
 
 def main() -> None:

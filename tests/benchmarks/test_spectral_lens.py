@@ -1,0 +1,77 @@
+"""What SpectralLens, RISE and the perturbation curves cost beside the gradients and forward passes themselves."""
+
+import pytest
+import torch
+import torchvision
+
+from tests.benchmarks.conftest import interleaved, median_ratio
+from xai_lib.baselines import RISE
+from xai_lib.metrics import deletion, insertion, mean_blur
+from xai_lib.spectral_lens import SG2, SpectralLens
+
+BATCH = 8
+
+
+@pytest.fixture(scope="module")
+def model():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = torchvision.models.squeezenet1_1(num_classes=10).eval()
+        return model.to(memory_format=torch.channels_last)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.rand(BATCH, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+
+
+def raw_gradients(model, images, n):
+    for _ in range(n // len(images)):
+        x = images.clone().requires_grad_()
+        torch.autograd.grad(model(x).log_softmax(1)[:, 0].sum(), x)
+
+
+def raw_passes(model, images, n):
+    with torch.no_grad():
+        for _ in range(n // len(images)):
+            model(images)
+
+
+def test_smoothgrad_squared(model, images, report):
+    settings = {"sigma_max": 0.3, "n_samples": 32, "internal_batch_size": BATCH}
+    ours, raw = interleaved(
+        lambda: SG2(model).attribute(images, 0, **settings), lambda: raw_gradients(model, images, 32 * BATCH)
+    )
+    what = "SG2, gradients a second over the raw rate (SqueezeNet, 224)"
+    report(what, f"{median_ratio(raw, ours):.3f}", ">= 0.95")
+
+
+def test_spectral_lens(model, images, report):
+    two = images[:2]
+    settings = {"sigma_max": 0.3, "n_samples": 128, "internal_batch_size": BATCH}
+    ours, raw = interleaved(
+        lambda: SpectralLens(model).attribute(two, 0, **settings), lambda: raw_gradients(model, images, 2 * 128)
+    )
+    what = "SpectralLens, gradients a second over the raw rate (SqueezeNet, 224)"
+    report(what, f"{median_ratio(raw, ours):.3f}", ">= 0.95")
+
+
+def test_rise(model, images, report):
+    ours, raw = interleaved(
+        lambda: RISE(model).attribute(images, 0, n_samples=64, internal_batch_size=BATCH),
+        lambda: raw_passes(model, images, 64 * BATCH),
+    )
+    what = "RISE, forward passes a second over the raw rate (SqueezeNet, 224)"
+    report(what, f"{median_ratio(raw, ours):.3f}", ">= 0.90")
+
+
+@pytest.mark.parametrize("curve", [insertion, deletion])
+def test_curves(model, images, report, curve):
+    """Two maps of each image in steps of 5 %."""
+    maps = torch.rand(2, BATCH, 224, 224, generator=torch.Generator().manual_seed(0))
+    ours, raw = interleaved(
+        lambda: curve(model, images, maps, fill=mean_blur, internal_batch_size=BATCH),
+        lambda: raw_passes(model, images, 2 * 21 * BATCH),
+    )
+    what = f"{curve.__name__}, forward passes a second over the raw rate (SqueezeNet, 224)"
+    report(what, f"{median_ratio(raw, ours):.3f}", ">= 0.90")
