@@ -6,7 +6,16 @@ import torch
 from torch import nn
 
 from tests.problems import PROBLEMS, X
-from xai_lib.baselines import BASELINES, RISE, XRAI, GradCAM, IntegratedGradients, Occlusion, contrast_map
+from xai_lib.baselines import (
+    BASELINES,
+    RISE,
+    XRAI,
+    GradCAM,
+    IntegratedGradients,
+    KernelSHAP,
+    Occlusion,
+    contrast_map,
+)
 
 ROUNDING = 1e-5  # Captum casts its integration weights to float32
 
@@ -233,3 +242,19 @@ def test_rise_does_not_depend_on_grouping(rows):
 def test_rise_errors(settings, message):
     with pytest.raises(ValueError, match=message):
         RISE(linear).attribute(IMAGES, 0, **settings)
+
+
+def test_kernel_shap_of_a_linear_model_is_what_each_patch_adds():
+    state = torch.get_rng_state()
+    got = KernelSHAP(linear, "score").attribute(IMAGES, 1, grid=3, n_samples=60, value=0.3)
+    assert torch.equal(torch.get_rng_state(), state)
+    alone = torch.cat(
+        [KernelSHAP(linear, "score").attribute(i[None], 1, grid=3, n_samples=60, value=0.3) for i in IMAGES]
+    )
+    torch.testing.assert_close(got, alone, rtol=0, atol=1e-12)
+    gain = (WEIGHTS[1].view(3, 4, 5) * (IMAGES - 0.3)).sum(1)
+    patch = torch.arange(9.0).view(1, 1, 3, 3)
+    patch = torch.nn.functional.interpolate(patch, IMAGES.shape[2:], mode="nearest")[0, 0]
+    for k in range(9):
+        expected = gain[:, patch == k].sum(1, keepdim=True).expand(-1, int((patch == k).sum()))
+        torch.testing.assert_close(got.sum(1)[:, patch == k], expected, rtol=1e-3, atol=1e-4)  # fitted in float32

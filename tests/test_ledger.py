@@ -8,7 +8,18 @@ import pandas as pd
 import pytest
 
 from xai_lib import ledger
-from xai_lib.ledger import above, below, every, record_claim, refuted, save_figure, save_table, show_ledger, within
+from xai_lib.ledger import (
+    above,
+    below,
+    every,
+    keep,
+    record_claim,
+    refuted,
+    save_figure,
+    save_table,
+    show_ledger,
+    within,
+)
 
 FRAME = pd.DataFrame({"name": ["a", "b", "c", "d"], "value": [1 / 3, np.inf, np.nan, -np.inf], "count": [1, 2, 3, 4]})
 
@@ -143,3 +154,22 @@ def test_refusals_leave_nothing_behind(folder, call, sentence):
         call()
     assert sentence in str(refused.value)
     assert not folder.exists()
+
+
+def test_numbers_are_kept_where_the_runner_says(tmp_path, monkeypatch):
+    made = []
+
+    def compute():
+        made.append(1)
+        return np.arange(6.0).reshape(2, 3)
+
+    monkeypatch.delenv("XAI_KEEP", raising=False)
+    for _ in range(2):
+        np.testing.assert_array_equal(keep("scores", compute), np.arange(6.0).reshape(2, 3))
+    assert len(made) == 2
+    monkeypatch.setenv("XAI_KEEP", str(tmp_path / "kept"))
+    for _ in range(2):
+        np.testing.assert_array_equal(keep("scores", compute), np.arange(6.0).reshape(2, 3))
+    assert len(made) == 3 and [path.name for path in (tmp_path / "kept").iterdir()] == ["scores.npy"]
+    with pytest.raises(ValueError, match="name must consist"):
+        keep("a/b", compute)

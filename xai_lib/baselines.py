@@ -406,6 +406,62 @@ class RISE(GradientMethod):
         return large[0, 0, top : top + images.shape[2], left : left + images.shape[3]]
 
 
+class KernelSHAP(GradientMethod):
+    """Kernel SHAP by Captum on square patches: Shapley values of the patches, estimated by weighted regression.
+
+    Reference: Lundberg, Lee: A unified approach to interpreting model predictions, NeurIPS 2017.
+    """
+
+    @log_usage()
+    def attribute(
+        self,
+        inputs: Tensor,
+        target: int | Sequence[int] | Tensor | None = None,
+        *,
+        n_samples: int = 256,
+        grid: int = 7,
+        value: float = 0.0,
+        seed: int = 0,
+        internal_batch_size: int | None = None,
+    ) -> Tensor:
+        """Attribute the target's output to images (B, C, H, W), in `n_samples` forward passes per image.
+
+        Args:
+            inputs: images (B, C, H, W).
+            target: class explained, one or one per input; None explains the class predicted on `inputs`.
+            n_samples: coalitions of patches, the same for all images; fewer than `grid^2` leave the regression open.
+            grid: patches along each side.
+            value: what absent patches are filled with.
+            seed: of the coalitions.
+            internal_batch_size: rows of one forward pass.
+
+        Raises:
+            TypeError, ValueError: an argument, or the model's output, is invalid.
+        """
+        check_count("n_samples", n_samples)
+        check_count("grid", grid)
+        problem = self._pose_images(inputs, target, internal_batch_size)
+        cells = torch.arange(grid**2, dtype=inputs.dtype, device=inputs.device).view(1, 1, grid, grid)
+        patches = nn.functional.interpolate(cells, inputs.shape[2:], mode="nearest").long()
+        maps = []
+        for rows in problem.rows(1):
+
+            def explained(points: Tensor, row: Tensor = rows) -> Tensor:
+                return problem.values((points,), row.expand(len(points)))
+
+            with torch.random.fork_rng():  # Captum draws from the global state
+                torch.manual_seed(seed)
+                coefficients = captum.attr.KernelShap(explained).attribute(
+                    inputs[rows],
+                    baselines=value,
+                    feature_mask=patches,
+                    n_samples=n_samples,
+                    perturbations_per_eval=batch_size((inputs,), internal_batch_size),
+                )
+            maps.append(coefficients)
+        return torch.cat(maps).to(inputs.dtype) / inputs.shape[1]  # Captum gives a patch's value to every channel
+
+
 class XRAI:
     """Regions ranked by the attribution they hold: segments of the image, added greedily by their mean attribution.
 

@@ -108,14 +108,17 @@ class Cutoff(NamedTuple):
     """What `optimal_cutoff` returns.
 
     Attributes:
-        sigma: the best cut-off, in cycles per side.
-        sigmas: all cut-offs tried, in rising order, (K,).
+        sigmas: the cut-offs tried, in cycles per side, in rising order, (K,).
         scores: faithfulness of every image at every cut-off, (K, B).
     """
 
-    sigma: float
     sigmas: tuple[float, ...]
     scores: Tensor
+
+    @property
+    def sigma(self) -> float:
+        """The cut-off of the highest mean score; the largest of equals."""
+        return self.sigmas[len(self.sigmas) - 1 - int(self.scores.mean(1).flip(0).argmax())]
 
 
 def default_cutoffs(inputs: Tensor, n: int = 12) -> tuple[int, ...]:
@@ -136,11 +139,11 @@ def optimal_cutoff(
 ) -> Cutoff:
     """The cut-off whose filtered maps are most faithful on average: `argmax_sigma mean_x F(phi_sigma(x))`.
 
-    Attributions are computed once and filtered at all cut-offs from one transform; equal means are won by the largest
-    cut-off. Report faithfulness at the result on other images than these.
+    Attributions are computed once, filtered at all cut-offs from one transform and scored in one stream. The result's
+    `sigma` is the best cut-off; report faithfulness at it on other images than these.
 
     Args:
-        method: the attribution method to filter.
+        method: the attribution method to filter, or its attributions (B, C, H, W) where they are there already.
         model: maps images (B, C, H, W) to logits (B, classes).
         inputs: validation images (B, C, H, W).
         target: class explained, one or one per image; None explains the class predicted on `inputs`.
@@ -154,10 +157,9 @@ def optimal_cutoff(
     """
     sigmas = default_cutoffs(inputs) if sigmas is None else tuple(sorted(sigmas))
     target = pose(model, inputs, target, None, "score", batch_size((inputs,), None)).target
-    maps = method.attribute(inputs, target=target, **settings).detach().sum(1)
-    scores = metric(model, inputs, low_pass(maps, sigmas), target)
-    best = len(sigmas) - 1 - int(scores.mean(1).flip(0).argmax())
-    return Cutoff(sigmas[best], sigmas, scores)
+    maps = method if isinstance(method, Tensor) else method.attribute(inputs, target=target, **settings)
+    scores = metric(model, inputs, low_pass(maps.detach().sum(1), sigmas), target)
+    return Cutoff(sigmas, scores)
 
 
 # Where the high frequencies come from.

@@ -8,14 +8,16 @@ hold the captions and the ledger entries. A verdict is computed by one of the ru
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from IPython.display import display
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 Verdict = Literal["reproduced", "undecided", "not reproduced", "wrong as printed"]  # from best to worst
 Interval = Sequence[float]
@@ -103,6 +105,26 @@ def show_ledger() -> pd.DataFrame:
         for id, entry in _read(_folder() / "claims.json").items()
     ]
     return _Ledger(rows, columns=["claim", "statement", "paper", "ours", "verdict"])
+
+
+def keep(name: str, compute: Callable[[], ArrayLike]) -> np.ndarray:
+    """What `compute()` returns, or returned in an earlier attempt at the same run that was stopped.
+
+    `xai_lib.reproduce` names a folder for it that belongs to the notebook, its parameters, the code and the data, and
+    removes it when the notebook has run through. Elsewhere everything is computed.
+    """
+    _check_name("name", name)
+    folder = os.environ.get("XAI_KEEP")
+    if not folder:
+        return np.asarray(compute())
+    path = Path(folder) / f"{name}.npy"
+    if not path.exists():
+        values = np.asarray(compute())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(".part.npy")
+        np.save(aside, values, allow_pickle=False)
+        aside.replace(path)
+    return np.load(path)
 
 
 # Rules: numbers in, verdict out.

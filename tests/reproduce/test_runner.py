@@ -137,6 +137,31 @@ def test_a_failure_leaves_earlier_results_and_a_traceback(root, capsys, mode, re
     assert not list(folder.glob(".work-*")) and not processes_under(root)
 
 
+def test_a_second_attempt_resumes(root, tmp_path):
+    """The first attempt ends after its first result, the second finds that and computes only the other."""
+    kept = root / "figures" / "embedded" / ".kept-03_keep"
+    compute = f"""
+from pathlib import Path
+from xai_lib.ledger import keep
+
+def compute():
+    with Path({str(tmp_path / "log")!r}).open("a") as log:
+        log.write("x")
+    return [1.0, 2.0]
+
+assert keep("first", compute).sum() == 3
+"""
+    stop = f"assert Path({str(tmp_path / 'go')!r}).exists()"
+    write_notebook(
+        root / "notebooks" / "03_keep.ipynb", compute, stop, "keep('second', compute)", parameters="seed = 1"
+    )
+    assert reproduce(root, notebook="03_keep") == 1
+    assert [path.name for path in kept.rglob("*.npy")] == ["first.npy"]
+    (tmp_path / "go").touch()
+    assert reproduce(root, notebook="03_keep") == 0
+    assert (tmp_path / "log").read_text() == "xx" and not kept.exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_ends_the_kernel(root, tmp_path, number):
     folder = root / "figures" / "embedded"

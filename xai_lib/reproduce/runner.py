@@ -104,6 +104,7 @@ class Run:
         self.work = job.target.with_name(f".work-{job.name}")
         self.results = self.work / "results"
         self.results.mkdir(parents=True)
+        self.kept = job.target.with_name(f".kept-{job.name}")  # by `ledger.keep`, across attempts at the same run
         # Short, because the path of a socket may have 104 characters at most.
         self.scratch = Path(tempfile.mkdtemp(prefix="xai-", dir="/tmp"))
         order = {
@@ -138,6 +139,7 @@ class Run:
         path = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
         return inherited | {
             "XAI_RUN": str(self.results),
+            "XAI_KEEP": str(self.kept / self.job.inputs),
             "XAI_HEADLESS": "1",
             "PYTHONPATH": os.pathsep.join(path),
             "PYTHONHASHSEED": "0",
@@ -188,6 +190,7 @@ class Run:
         shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(self.work)
         shutil.rmtree(_failed(target), ignore_errors=True)
+        shutil.rmtree(self.kept, ignore_errors=True)
         return Outcome(self.job, "built", seconds, before=before)
 
     def _set_aside(self, stopped: str | None, status: int) -> Outcome:
