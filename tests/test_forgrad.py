@@ -337,6 +337,19 @@ def test_profile_of_tokens():
     close(profile["tokens"], weights[1:].sum(1).view(8, 8).expand(2, 8, 8))
 
 
+def test_layers_without_a_gradient_are_left_out():
+    class Unused(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.unused, self.ignored = nn.Identity(), nn.Identity(), nn.Identity()
+
+        def forward(self, x):
+            self.unused(2 * x)
+            return self.used(3 * x).flatten(1) @ torch.ones(x[0].numel(), 2).double() + 0 * self.ignored(4 * x).sum()
+
+    assert list(named(Unused(), rand(2, 1, 8, 8))) == ["input", "used"]
+
+
 def test_average_pooling_keeps_sizes_weights_and_the_model():
     net = nn.Sequential(
         nn.Conv2d(2, 3, 7, 2, 3), nn.MaxPool2d(3, 2, 1), nn.Conv2d(3, 3, 1, 2), nn.Conv2d(3, 4, 4, 4)

@@ -188,7 +188,8 @@ def layer_profile(
         internal_batch_size: rows of one backward pass.
 
     Returns:
-        The measure, (B, ...), by layer from the input on. A module that is called again is named `name (2)`.
+        The measure, (B, ...), by layer from the input on; layers whose maps get no gradient are left out. A module that
+        is called again is named `name (2)`.
 
     Raises:
         ValueError: the model has no layer of a name given, or its output is no map of at least 8 x 8.
@@ -218,7 +219,7 @@ def layer_profile(
     absent = [name for name in layers or () if name not in parts[0]]
     if absent:
         raise ValueError(f"layers contains {absent[0]!r}, expected layers that pass maps of at least 8 x 8 on.")
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0] if all(name in part for part in parts)}
 
 
 def _watch(name: str, profile: dict[str, Any], measure: Measure) -> Callable[[nn.Module, Any, Any], None]:
@@ -232,7 +233,9 @@ def _watch(name: str, profile: dict[str, Any], measure: Measure) -> Callable[[nn
         profile[key] = None  # its place in the order of the forward pass
 
         def enter(gradient: Tensor) -> None:
-            profile[key] = measure(_as_maps(gradient).cpu())
+            maps = _as_maps(gradient).cpu()
+            if maps.any():  # the last block of a ViT passes nothing on but the class token
+                profile[key] = measure(maps)
 
         output.register_hook(enter)  # of the tensor, as it is now: a later change in place does not touch it
 

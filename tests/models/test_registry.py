@@ -132,3 +132,10 @@ def test_torchvision_weights_that_cannot_be_had(monkeypatch, tmp_path):
 def test_what_is_known_of_a_network(name, size, n_classes, first):
     names = class_names(name, n_classes)
     assert input_size(name) == size and len(names) == n_classes and names[0] == first
+
+
+def test_an_untrained_vit_has_gradients():
+    """Although torchvision starts its head with zeros."""
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    (gradient,) = torch.autograd.grad(load_model("scenes_vit", pretrained=False)(x)[0, 0], x)
+    assert gradient.any()

@@ -69,6 +69,9 @@ def load_model(name: str, *, pretrained: bool = True, device: str | torch.device
             known = [*ARCHITECTURES, *sample.ARCHITECTURES, *torchvision.models.list_models(module=torchvision.models)]
             near = ", ".join(difflib.get_close_matches(name, known, 3, 0.3) or ARCHITECTURES)
             raise ValueError(f"no model is called {name!r}; the nearest names are {near}")
+        for module in model.modules():  # a ViT starts with a head of zeros: all its gradients would be zero
+            if not pretrained and isinstance(module, nn.Linear) and not module.weight.any():
+                module.reset_parameters()
     # Channels last halves the time of convolutions on the CPU; inputs may come in either order.
     return model.to(device, memory_format=torch.channels_last).eval()
 

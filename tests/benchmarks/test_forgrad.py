@@ -1,0 +1,54 @@
+"""What the filter costs beside what it filters, and the choice of the cut-off beside its forward passes."""
+
+from functools import partial
+
+import captum.attr
+import pytest
+import torch
+import torchvision
+
+from tests.benchmarks.conftest import interleaved, median_ratio
+from xai_lib.forgrad import FORGrad, low_pass, optimal_cutoff
+from xai_lib.metrics import faithfulness, mean_blur
+
+SIGMAS = (1, 2, 4, 6, 9, 13, 20, 31, 47, 73, 90, 112)
+
+
+@pytest.fixture(scope="module")
+def model():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return torchvision.models.squeezenet1_1(num_classes=10).eval().to(memory_format=torch.channels_last)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.rand(8, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+
+
+def test_filtering_is_cheap(model, images, report):
+    saliency = captum.attr.Saliency(model)
+    maps = saliency.attribute(images, target=0, abs=False)
+    filtered, plain = interleaved(
+        lambda: [low_pass(maps, 15) for _ in range(10)], lambda: saliency.attribute(images, target=0, abs=False)
+    )
+    cost = median_ratio(filtered, plain) / 10
+    report("FORGrad, time of the filter over the saliency it filters (SqueezeNet, 224)", f"{cost:.4f}", "<= 0.02")
+    assert FORGrad(saliency, 15).attribute(images[:1], 0).shape == (1, 3, 224, 224)
+
+
+def test_the_cut_off_costs_its_forward_passes(model, images, report):
+    n_images, n_steps = 2, 5
+    metric = partial(faithfulness, fill=mean_blur, n_steps=n_steps)
+    x = images[:n_images]
+
+    def forward_passes():
+        rows = len(SIGMAS) * n_images * 2 * (n_steps + 1)
+        with torch.no_grad():
+            for batch in images[0].expand(rows, -1, -1, -1).split(13):  # as many as the metric takes at once
+                model(batch.contiguous())
+
+    search, raw = interleaved(
+        lambda: optimal_cutoff(captum.attr.Saliency(model), model, x, 0, metric=metric, sigmas=SIGMAS), forward_passes
+    )
+    report("optimal_cutoff, 12 cut-offs: share of forward passes", f"{median_ratio(raw, search):.3f}", ">= 0.85")
