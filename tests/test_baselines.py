@@ -162,7 +162,12 @@ def test_occlusion_errors(settings):
 
 @pytest.mark.parametrize(
     "settings, message",
-    [({"n_steps": 0}, "n_steps is 0"), ({"n_steps": 2.5}, "n_steps is"), ({"n_random": 0}, "n_random")],
+    [
+        ({"n_steps": 0}, "n_steps is 0"),
+        ({"n_steps": 1}, "expected at least 2"),
+        ({"n_steps": 2.5}, "n_steps is"),
+        ({"n_random": 0}, "n_random"),
+    ],
 )
 def test_integrated_gradients_errors(settings, message):
     with pytest.raises(ValueError, match=message):

@@ -68,6 +68,8 @@ class IntegratedGradients(GradientMethod):
             TypeError, ValueError: the inputs, the target or the model's output is invalid.
         """
         check_count("n_steps", n_steps)
+        if n_steps < 2:
+            raise ValueError(f"n_steps is {n_steps}, expected at least 2, as Captum does.")
         check_count("n_random", n_random)
         problem = self._pose_images(inputs, target, internal_batch_size)
         captum_ig = captum.attr.IntegratedGradients(self._explained)
