@@ -15,10 +15,10 @@ from safetensors.torch import load
 from torch import nn
 
 from xai_lib.datasets.folders import data_folder
-from xai_lib.models import digits, sample, scenes
+from xai_lib.models import digits, radio, sample, scenes
 from xai_lib.models.scenes import Normalize
 
-ARCHITECTURES = scenes.ARCHITECTURES | digits.ARCHITECTURES
+ARCHITECTURES = scenes.ARCHITECTURES | digits.ARCHITECTURES | radio.ARCHITECTURES
 DATA = Path(__file__).resolve().parents[2] / "data"
 
 

@@ -4,9 +4,9 @@ import argparse
 
 import torch
 
-from xai_lib.models.train import digits, sample, scenes
+from xai_lib.models.train import digits, radio, sample, scenes
 
-RECIPES = {"embedded": (scenes, digits), "sample": (sample,)}
+RECIPES = {"embedded": (scenes, digits, radio), "sample": (sample,)}
 
 
 def main() -> None:
