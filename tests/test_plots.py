@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from xai_lib.plots import attribution_grid, blur_axis, method_grid, show_attribution, show_image, use_style
+from xai_lib.plots import attribution_grid, blur_axis, method_grid, show_attribution, show_image, show_patch, use_style
 
 
 @pytest.fixture(autouse=True)
@@ -51,3 +51,11 @@ def test_methods_stand_side_by_side():
     shown = [ax for ax in figure.axes if ax.images and ax.get_title()]
     assert [ax.get_title() for ax in shown] == ["cat", *(f"method {i}" for i in range(6))]
     assert len(figure.axes) == 8 + 1  # with the colour bar
+
+
+def test_a_patch_has_time_to_the_right_and_low_pitch_below():
+    patch = torch.arange(12.0).view(1, 4, 3)  # four frames, three bins
+    shown = show_patch(plt.figure().gca(), patch, [250, 1000, 4000])
+    assert shown.get_array().shape == (3, 4) and shown.get_extent() == [0, 0.04, 0, 3] and shown.origin == "lower"
+    low, high = show_patch(plt.figure().gca(), patch - 5, [250, 1000, 4000], signed=True).get_clim()
+    assert low == -high
