@@ -15,10 +15,12 @@ from safetensors.torch import load
 from torch import nn
 
 from xai_lib.datasets.folders import data_folder
-from xai_lib.models import digits, radio, sample, scenes
+from xai_lib.models import digits, fundus, notes, radio, sample, scenes
 from xai_lib.models.scenes import Normalize
 
-ARCHITECTURES = scenes.ARCHITECTURES | digits.ARCHITECTURES | radio.ARCHITECTURES
+ARCHITECTURES = (
+    scenes.ARCHITECTURES | digits.ARCHITECTURES | radio.ARCHITECTURES | notes.ARCHITECTURES | fundus.ARCHITECTURES
+)
 DATA = Path(__file__).resolve().parents[2] / "data"
 
 

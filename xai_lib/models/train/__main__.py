@@ -4,9 +4,9 @@ import argparse
 
 import torch
 
-from xai_lib.models.train import digits, radio, sample, scenes
+from xai_lib.models.train import digits, fundus, notes, radio, sample, scenes
 
-RECIPES = {"embedded": (scenes, digits, radio), "sample": (sample,)}
+RECIPES = {"embedded": (scenes, digits, radio, notes, fundus), "sample": (sample,)}
 
 
 def main() -> None:

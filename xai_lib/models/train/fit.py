@@ -22,29 +22,23 @@ def fit(
     learning_rate: float,
     batch: int = 64,
     seed: int = 0,
-    weight_decay: float = 0.01,
-    clip: float = 1.0,
     loss: Callable[[Tensor, Tensor], Tensor] = SMOOTHED,
 ) -> nn.Module:
-    """Train what of a classifier requires gradients, on inputs (n, ...) of labels (n, ...), each batch augmented.
-
-    `clip` is the largest norm of a step's gradient, infinity for any.
-    """
+    """Train what of a classifier requires gradients, on inputs (n, ...) of labels (n, ...), each batch augmented."""
     learned = [p for p in model.train().parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(learned, weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(learned, weight_decay=0.01)
     per_epoch = len(labels) // batch
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=epochs * per_epoch)
     generator = torch.Generator().manual_seed(seed)
     for epoch in range(epochs):
         total = 0.0
-        for rows in (
-            torch.randperm(len(labels), generator=generator).to(inputs.device)[: per_epoch * batch].view(-1, batch)
-        ):
+        order = torch.randperm(len(labels), generator=generator).to(inputs.device)
+        for rows in order[: per_epoch * batch].view(-1, batch):
             outputs = model(augment(inputs[rows], generator))
             error = loss(outputs, labels[rows])
             optimizer.zero_grad()
             error.backward()
-            nn.utils.clip_grad_norm_(learned, clip)
+            nn.utils.clip_grad_norm_(learned, 1.0)
             optimizer.step()
             schedule.step()
             total += error.item() / per_epoch
