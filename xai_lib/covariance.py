@@ -64,7 +64,9 @@ class Covariance(ABC):
 
         `S11 - S12 S22^-1 S21` (eq. 15 of paper 1), with zero rows and columns for the fixed features.
         """
-        return self._condition(held.reshape(-1, self.size))
+        parts = held.reshape(-1, self.size)
+        alike = self.groups == 1 and bool((parts == parts[0]).all())
+        return self._condition(parts[:1] if alike else parts)
 
     def conditional_mean(self, held: Tensor, deviation: Tensor) -> Tensor:
         """Where the other features are expected, relative to their mean, when those in `held` deviate from theirs.

@@ -15,11 +15,17 @@ from safetensors.torch import load
 from torch import nn
 
 from xai_lib.datasets.folders import data_folder
-from xai_lib.models import digits, fundus, notes, radio, sample, scenes
+from xai_lib.models import digits, fundus, notes, radio, reviews, sample, scenes, words
 from xai_lib.models.scenes import Normalize
 
 ARCHITECTURES = (
-    scenes.ARCHITECTURES | digits.ARCHITECTURES | radio.ARCHITECTURES | notes.ARCHITECTURES | fundus.ARCHITECTURES
+    scenes.ARCHITECTURES
+    | digits.ARCHITECTURES
+    | radio.ARCHITECTURES
+    | notes.ARCHITECTURES
+    | fundus.ARCHITECTURES
+    | words.ARCHITECTURES
+    | reviews.ARCHITECTURES
 )
 DATA = Path(__file__).resolve().parents[2] / "data"
 

@@ -63,11 +63,13 @@ class Convolutional(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Encoder layers with learned positions; the mean over words is classified."""
+    """Encoder layers with learned positions that start as waves; the mean over words is classified."""
 
-    def __init__(self, dimensions: int, layers: int, heads: int, classes: int, length: int) -> None:
+    def __init__(self, inside: int, dimensions: int, layers: int, heads: int, classes: int, length: int) -> None:
         super().__init__()
-        self.positions = nn.Parameter(0.1 * torch.randn(length, dimensions))
+        self.widen = nn.Linear(inside, dimensions)
+        angles = torch.arange(length)[:, None] / 1000 ** (torch.arange(0, dimensions, 2) / dimensions)
+        self.positions = nn.Parameter(torch.cat([angles.sin(), angles.cos()], 1))
         layer = nn.TransformerEncoderLayer(
             dimensions, heads, 2 * dimensions, dropout=0.1, batch_first=True, norm_first=True
         )
@@ -75,7 +77,8 @@ class Transformer(nn.Module):
         self.head = nn.Linear(dimensions, classes)
 
     def forward(self, embedded: Tensor, mask: Tensor) -> Tensor:
-        x = self.encoder(embedded + self.positions[: embedded.shape[1]], src_key_padding_mask=~mask)
+        x = self.widen(embedded) + self.positions[: embedded.shape[1]]
+        x = self.encoder(x, src_key_padding_mask=~mask)
         return self.head((x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
 
 
@@ -98,10 +101,10 @@ def reviews_cnn() -> nn.Module:
 
 
 def reviews_transformer() -> nn.Module:
-    """Transformer of two layers with 4 heads on word vectors of 32 dimensions, mean over words; 0.02 M parameters."""
-    return TextClassifier(len(VOCABULARY), DIMENSIONS, Transformer(DIMENSIONS, 2, 4, 2, LENGTH))
+    """Transformer of two layers of width 64 with 4 heads on word vectors of 32 dimensions; 0.08 M parameters."""
+    return TextClassifier(len(VOCABULARY), DIMENSIONS, Transformer(DIMENSIONS, 64, 2, 4, 2, LENGTH))
 
 
 ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
-    build.__name__: build for build in (reviews_bilstm, reviews_lstm, reviews_cnn, reviews_transformer)
+    build.__name__: build for build in (reviews_bilstm, reviews_lstm, reviews_cnn)
 }

@@ -4,9 +4,9 @@ import argparse
 
 import torch
 
-from xai_lib.models.train import digits, fundus, notes, radio, sample, scenes
+from xai_lib.models.train import digits, fundus, notes, radio, reviews, sample, scenes, words
 
-RECIPES = {"embedded": (scenes, digits, radio, notes, fundus), "sample": (sample,)}
+RECIPES = {"embedded": (scenes, digits, radio, notes, fundus, words, reviews), "sample": (sample,)}
 
 
 def main() -> None:
