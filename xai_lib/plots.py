@@ -104,7 +104,7 @@ def show_words(ax: Axes, words: Sequence[str], scores: Tensor, title: str = "", 
 
 def _word_colours(scores: Tensor) -> np.ndarray:
     values = scores.detach().cpu().double().numpy()
-    return plt.get_cmap(SIGNED)(0.5 + 0.4 * values / (np.abs(values).max() or 1.0))  # 0.4: black stays readable
+    return plt.get_cmap(SIGNED)(0.5 + 0.3 * values / (np.abs(values).max() or 1.0))  # not 0.5: black stays readable
 
 
 def image_grid(rows: int, columns: int, size: float = 1.8, row_labels: Sequence[str] = ()) -> tuple[Figure, np.ndarray]:
