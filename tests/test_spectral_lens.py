@@ -1,5 +1,6 @@
 """SpectralLens, ArgLens and their family against closed forms; the choice of scales against known curves."""
 
+import gc
 import math
 
 import numpy as np
@@ -181,6 +182,22 @@ def test_chunks_order_and_grouping_do_not_matter(method, seed):
         torch.testing.assert_close(other, lens, rtol=1e-10, atol=1e-14)
         torch.testing.assert_close(its_stack.squares, stack.squares, rtol=1e-10, atol=1e-14)
         assert torch.equal(its_stack.n_samples, stack.n_samples)
+
+
+@pytest.mark.parametrize("method", [SpectralLens, ArgLens])
+def test_memory_does_not_grow_with_samples(method):
+    def peak(n_samples):
+        seen = []
+
+        def forward(z):
+            seen.append(sum(o.numel() for o in gc.get_objects() if type(o) is torch.Tensor))
+            return known["quadratic"].forward(z)
+
+        settings = {"sigma_max": S, "n_samples": n_samples, "n_scales": 3, "internal_batch_size": 4}
+        method(forward, "score").attribute(X, **settings)
+        return max(seen)
+
+    assert peak(81) <= peak(21) + 4 * 6  # the allotment may fill one more batch of 4 points of 6 numbers
 
 
 @given(st.integers(2, 8), st.integers(0, 300), st.integers(0, 5))
