@@ -350,7 +350,7 @@ def control_gradients(gradient: Tensor, seed: int = 0) -> dict[str, Tensor]:
 
 def kept_frequencies(height: int, width: int, sigma: float) -> int:
     """The number of frequencies that `low_pass` keeps of a map (height, width): `(2 sigma + 1)^2`, up to all."""
-    return math.prod(min(n, 2 * math.floor(sigma) + 1) if sigma < n // 2 else n for n in (height, width))
+    return math.prod(2 * math.floor(sigma) + 1 if sigma < n // 2 else n for n in (height, width))
 
 
 def kept_energy_law(height: int, width: int, sigma: float) -> Any:
