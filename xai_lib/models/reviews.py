@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from xai_lib.datasets.reviews import LENGTH, VOCABULARY
+from xai_lib.datasets.reviews import VOCABULARY
 
 
 class TextClassifier(nn.Module):
@@ -62,26 +62,6 @@ class Convolutional(nn.Module):
         return self.head(self.dropout(features))
 
 
-class Transformer(nn.Module):
-    """Encoder layers with learned positions that start as waves; the mean over words is classified."""
-
-    def __init__(self, inside: int, dimensions: int, layers: int, heads: int, classes: int, length: int) -> None:
-        super().__init__()
-        self.widen = nn.Linear(inside, dimensions)
-        angles = torch.arange(length)[:, None] / 1000 ** (torch.arange(0, dimensions, 2) / dimensions)
-        self.positions = nn.Parameter(torch.cat([angles.sin(), angles.cos()], 1))
-        layer = nn.TransformerEncoderLayer(
-            dimensions, heads, 2 * dimensions, dropout=0.1, batch_first=True, norm_first=True
-        )
-        self.encoder = nn.TransformerEncoder(layer, layers, nn.LayerNorm(dimensions), enable_nested_tensor=False)
-        self.head = nn.Linear(dimensions, classes)
-
-    def forward(self, embedded: Tensor, mask: Tensor) -> Tensor:
-        x = self.widen(embedded) + self.positions[: embedded.shape[1]]
-        x = self.encoder(x, src_key_padding_mask=~mask)
-        return self.head((x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
-
-
 DIMENSIONS = 32
 
 
@@ -98,11 +78,6 @@ def reviews_bilstm() -> nn.Module:
 def reviews_cnn() -> nn.Module:
     """64 convolutions each over 3, 4 and 5 word vectors of 32 dimensions, maximum over time; 0.03 M parameters."""
     return TextClassifier(len(VOCABULARY), DIMENSIONS, Convolutional(DIMENSIONS, 64, 2))
-
-
-def reviews_transformer() -> nn.Module:
-    """Transformer of two layers of width 64 with 4 heads on word vectors of 32 dimensions; 0.08 M parameters."""
-    return TextClassifier(len(VOCABULARY), DIMENSIONS, Transformer(DIMENSIONS, 64, 2, 4, 2, LENGTH))
 
 
 ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {

@@ -19,7 +19,6 @@ RECIPES = {  # the embedding's network first
     "reviews_bilstm": {"epochs": 6, "learning_rate": 5e-3},
     "reviews_lstm": {"epochs": 8, "learning_rate": 5e-3},
     "reviews_cnn": {"epochs": 6, "learning_rate": 5e-3},
-    "reviews_transformer": {"epochs": 44, "learning_rate": 2e-3},
 }
 
 
