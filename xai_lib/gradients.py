@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from captum.attr import Attribution
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from xai_lib.outputs import OUTPUTS, Problem, batch_size, check_count, in_parts, pose, select
+from xai_lib.outputs import OUTPUTS, Problem, batch_size, check_count, generator_of, in_parts, pose, select
 
 CHECK_EVERY = 16  # samples between two looks at the standard error, whatever the chunk
 Points = Callable[[Tensor, range], tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]]
@@ -268,12 +267,6 @@ class Noise:
         generator = generator_of(like.device, seed, draw, element)
         noise = torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
         return noise if sign == 1 else -noise
-
-
-def generator_of(device: torch.device, *keys: int) -> torch.Generator:
-    """A generator whose stream belongs to non-negative integers, such as a seed and the index of a sample."""
-    state = int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0])
-    return torch.Generator(device).manual_seed(state)
 
 
 @dataclass

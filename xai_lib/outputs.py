@@ -98,6 +98,12 @@ def check_count(name: str, value: int) -> None:
         raise ValueError(f"{name} is {value!r}, expected an integer of at least 1.")
 
 
+def generator_of(device: torch.device, *keys: int) -> torch.Generator:
+    """A generator whose stream belongs to non-negative integers, such as a seed and the index of a sample."""
+    state = int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0])
+    return torch.Generator(device).manual_seed(state)
+
+
 def in_parts(evaluate: Callable[[slice], Any], n_rows: int, limit: int) -> tuple[list[Any], int]:
     """Evaluate slices of at most `limit` rows, half as many where memory runs out; return the parts and the limit."""
     parts, start = [], 0

@@ -4,13 +4,12 @@ from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from xai_lib.masks.obfuscations import Perturbation
 from xai_lib.masks.representations import Coefficients
-from xai_lib.outputs import Problem, in_parts
+from xai_lib.outputs import Problem, generator_of, in_parts
 
 
 class Distortion(Protocol):
@@ -66,8 +65,7 @@ class Objective:
         like = self.h.values
         draws = []
         for seed in [self.seed] if isinstance(self.seed, Integral) else self.seed:
-            state = int(np.random.SeedSequence([int(seed), step, element]).generate_state(1, np.uint64)[0])
-            generator = torch.Generator(like.device).manual_seed(state)
+            generator = generator_of(like.device, int(seed), step, element)
             draws.append(torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device))
         return torch.stack(draws, 1)
 
