@@ -26,7 +26,7 @@ figures: $(READY)  ## rebuild figures, tables, ledger and gallery where they are
 	$(PYTHON) -m xai_lib.reproduce --profile '$(PROFILE)' $(strip $(OPTIONS))
 
 test: $(READY)  ## run the tests
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	PYTHONPATH='$(CURDIR)' $(PYTHON) -m jupyterlab notebooks
