@@ -28,12 +28,13 @@ def test_recipes_write_weights_and_cards_of_the_shape_of_those_in_the_repository
         if isinstance(settings, dict):
             monkeypatch.setitem(recipe.RECIPES, name, settings | {"epochs": 1})
     monkeypatch.setattr(recipe, "save", partial(cards.save, folder=tmp_path))
-    names = list(recipe.RECIPES)[-1:] if recipe is scenes else list(recipe.RECIPES)
+    names = ["scenes_vit"] if recipe is scenes else list(recipe.RECIPES)  # one of them: each is evaluated at length
     recipe.make(names)
     for name in names:
         ours, shipped = (yaml.safe_load((folder / f"{name}.yaml").read_text()) for folder in (tmp_path, DATA))
         weights = (tmp_path / f"{name}.safetensors").read_bytes()
         assert hashlib.sha256(weights).hexdigest() == ours["weights"]["sha256"] != shipped["weights"]["sha256"]
         assert len(weights) == ours["weights"]["bytes"] == shipped["weights"]["bytes"]
-        assert ours.keys() == shipped.keys() and ours["held_out"].keys() == shipped["held_out"].keys()
+        assert ours.keys() == shipped.keys()
+        assert all(ours[part].keys() == shipped[part].keys() for part in ("data", "training", "held_out"))
         assert ours["parameters"] == shipped["parameters"] and ours["command"] == shipped["command"]
