@@ -6,8 +6,10 @@ import torchvision
 
 from tests.benchmarks.conftest import interleaved, median_ratio
 from xai_lib.baselines import RISE
+from xai_lib.datasets.digits import make_digits
 from xai_lib.metrics import deletion, insertion, mean_blur
-from xai_lib.spectral_lens import SG2, SpectralLens
+from xai_lib.models import load_model
+from xai_lib.spectral_lens import SG2, ArgLens, SpectralLens
 
 BATCH = 8
 
@@ -75,3 +77,28 @@ def test_curves(model, images, report, curve):
     )
     what = f"{curve.__name__}, forward passes a second over the raw rate (SqueezeNet, 224)"
     report(what, f"{median_ratio(raw, ours):.3f}", ">= 0.90")
+
+
+def test_lens_against_the_papers_grid(report):
+    """Root mean square error over that of equal numbers per scale; the reference has 20,000 samples per scale."""
+    network, digits, seeds = load_model("digits_cnn"), make_digits(2, seed=3000).images, range(8)
+    grid, settings = 11 * 64, {"sigma_max": 0.3}
+
+    def mean_of_the_grid(n, seed):
+        stack = ArgLens(network).attribute(digits, n_samples=n, seed=seed, return_stack=True, **settings)[1]
+        return stack.squares.mean(1)
+
+    def lens(n, seed):
+        return SpectralLens(network).attribute(digits, n_samples=n, seed=seed, **settings)
+
+    exact = mean_of_the_grid(1 + 10 * 20_000, 10**6)
+
+    def error(estimate, n):
+        square = torch.stack([(estimate(n, seed) - exact).square().flatten(1).sum(1) for seed in seeds])
+        return square.mean(0).sqrt()
+
+    of_the_grid = error(mean_of_the_grid, grid)
+    for share, wanted in ((2, "<= 1"), (4, "")):
+        ratio = error(lens, grid // share) / of_the_grid
+        what = f"SpectralLens, error with 1/{share} of the gradients over that of the paper's grid (digits, worst of 2)"
+        report(what, f"{ratio.max():.3f}", wanted)
