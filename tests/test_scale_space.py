@@ -53,6 +53,14 @@ def test_many_scales_and_chosen_rows():
         torch.testing.assert_close(together[0], x[rows], rtol=ROUNDING, atol=ROUNDING)
 
 
+@pytest.mark.parametrize("kernel, length", [("diffusion", 9), ("diffusion", LONGEST_MATRIX + 1), ("gaussian", 9)])
+def test_differences_are_those_of_the_blurred_copies(kernel, length):
+    x = torch.randn(2, 1, length, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    sigma = torch.tensor([20.0, 4.0, 1.0, 0.0], dtype=torch.float64)
+    blur = scale_space(x, (-1,), kernel)
+    torch.testing.assert_close(blur(sigma, difference=True), blur(sigma).diff(dim=0), rtol=ROUNDING, atol=ROUNDING)
+
+
 @given(IMAGES, SIGMAS, SIGMAS)
 def test_semigroup(image, a, b):
     twice = blurred(blurred(image, a), b)

@@ -93,8 +93,7 @@ class BlurIG(GradientMethod):
         def points(rows: Tensor, steps: range) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
             at, upto = slice(steps.start, steps.stop), slice(steps.start, steps.stop + 1)
             middle = tuple(blur(s[at], rows) for blur, s in zip(blurs, middles, strict=True))
-            path = (blur(s[upto], rows) for blur, s in zip(blurs, edges, strict=True))
-            return middle, tuple(p.diff(dim=0) for p in path)
+            return middle, tuple(blur(s[upto], rows, difference=True) for blur, s in zip(blurs, edges, strict=True))
 
         values = accumulate(
             problem,

@@ -19,9 +19,12 @@ ALL = slice(None)
 
 
 class Blur(Protocol):
-    """Maps scales `sigma`, (K,), to blurred copies of the chosen rows of a batch: (K, rows, ...)."""
+    """Maps scales `sigma`, (K,), to blurred copies of the chosen rows of a batch, (K, rows, ...).
 
-    def __call__(self, sigma: Tensor, rows: Tensor | slice = ALL) -> Tensor: ...
+    With `difference`, to the change from each scale to the next, (K - 1, rows, ...).
+    """
+
+    def __call__(self, sigma: Tensor, rows: Tensor | slice = ALL, difference: bool = False) -> Tensor: ...
 
 
 def scale_space(x: Tensor, dims: Sequence[int], kernel: str = "diffusion") -> Blur:
@@ -48,21 +51,26 @@ def scale_space(x: Tensor, dims: Sequence[int], kernel: str = "diffusion") -> Bl
     if kernel not in KERNELS:
         raise ValueError(f"kernel is {kernel!r}, expected one of {KERNELS}.")
     if kernel == "gaussian":
-        return lambda sigma, rows=ALL: _sampled_gaussian(x[rows], sigma, tuple(dims))
+        return _sampled_gaussian(x, dims)
     if max(x.shape[d] for d in dims) > LONGEST_MATRIX:
         return _fourier_diffusion(x, dims)
     return _cosine_diffusion(x, dims)
 
 
 def _cosine_diffusion(x: Tensor, dims: Sequence[int]) -> Blur:
+    bases = {d: _cosine_basis(x.shape[d], x.dtype, x.device) for d in dims}
     spectrum = x
-    for d in dims:
-        spectrum = _apply(_cosine_basis(x.shape[d], x.dtype, x.device), spectrum, d)
+    for d, basis in bases.items():
+        spectrum = _apply(basis, spectrum, d)
 
-    def blur(sigma: Tensor, rows: Tensor | slice = ALL) -> Tensor:
-        out = spectrum[rows] * math.prod(_decay(sigma, x.shape[d], d, x) for d in dims)
-        for d in dims:
-            out = _apply(_cosine_basis(x.shape[d], x.dtype, x.device).T, out, d)
+    def blur(sigma: Tensor, rows: Tensor | slice = ALL, difference: bool = False) -> Tensor:
+        kept = {d: _modes_left(sigma, x.shape[d], x.dtype) for d in dims}
+        out = spectrum[rows]
+        for d, n in kept.items():
+            out = out.narrow(d, 0, n)
+        out = out * _decays(sigma, kept, x, difference)
+        for d, n in kept.items():
+            out = _apply(bases[d][:n].T, out, d)
         return out
 
     return blur
@@ -74,8 +82,8 @@ def _fourier_diffusion(x: Tensor, dims: Sequence[int]) -> Blur:
         mirrored = torch.cat([spectrum, spectrum.flip(d)], d)  # period 2n: its Fourier basis is the cosine basis
         spectrum = torch.fft.fft(mirrored, dim=d)
 
-    def blur(sigma: Tensor, rows: Tensor | slice = ALL) -> Tensor:
-        out = spectrum[rows] * math.prod(_decay(sigma, 2 * x.shape[d], d, x) for d in dims)
+    def blur(sigma: Tensor, rows: Tensor | slice = ALL, difference: bool = False) -> Tensor:
+        out = spectrum[rows] * _decays(sigma, {d: 2 * x.shape[d] for d in dims}, x, difference)
         for d in dims:
             out = torch.fft.ifft(out, dim=d).narrow(d, 0, x.shape[d])
         return out.real
@@ -83,11 +91,25 @@ def _fourier_diffusion(x: Tensor, dims: Sequence[int]) -> Blur:
     return blur
 
 
-def _decay(sigma: Tensor, modes: int, dim: int, like: Tensor) -> Tensor:
-    """exp(-sigma^2 lambda / 2) along `dim`, for the Laplacian's eigenvalues lambda_k = 2 - 2 cos(pi k / n)."""
-    eigenvalues = 2 - 2 * torch.cos(torch.pi * torch.arange(modes, dtype=torch.float64) / like.shape[dim])
-    decay = torch.exp(-(sigma.double().cpu()[:, None] ** 2) * eigenvalues / 2)
-    return decay.view(len(sigma), *[1] * (like.ndim + dim), modes, *[1] * (-dim - 1)).to(like)
+def _decays(sigma: Tensor, modes: dict[int, int], like: Tensor, difference: bool) -> Tensor:
+    """Factors of the first `modes[d]` modes along each dimension d at scales (K,), or their changes between scales.
+
+    One dimension's are exp(-sigma^2 lambda / 2), with the Laplacian's eigenvalues lambda_k = 2 - 2 cos(pi k / n).
+    """
+    factors = []
+    for d, n in modes.items():
+        eigenvalues = 2 - 2 * torch.cos(torch.pi * torch.arange(n, dtype=torch.float64) / like.shape[d])
+        decay = torch.exp(-(sigma.double().cpu()[:, None] ** 2) * eigenvalues / 2)
+        factors.append(decay.view(len(sigma), *[1] * (like.ndim + d), n, *[1] * (-d - 1)))
+    factor = math.prod(factors)
+    return (factor.diff(dim=0) if difference else factor).to(like)
+
+
+def _modes_left(sigma: Tensor, n: int, dtype: torch.dtype) -> int:
+    """How many of n modes the finest of the scales leaves above a hundredth of rounding."""
+    exponent = -2 * math.log(torch.finfo(dtype).eps / 100)  # sigma^2 lambda at which a mode is gone
+    cosine = 1 - exponent / 2 / max(float(sigma.min()), 1e-9) ** 2
+    return n if cosine <= -1 else min(n, math.ceil(n * math.acos(cosine) / math.pi) + 1)
 
 
 @lru_cache(maxsize=16)
@@ -103,10 +125,14 @@ def _apply(matrix: Tensor, x: Tensor, dim: int) -> Tensor:
         return (matrix @ x.movedim(dim, -2)).movedim(-2, dim)
 
 
-def _sampled_gaussian(x: Tensor, sigma: Tensor, dims: tuple[int, ...]) -> Tensor:
-    array = x.detach().cpu().numpy()
-    blurred = [scipy.ndimage.gaussian_filter(array, float(s), axes=dims, mode="reflect") for s in sigma]
-    return torch.from_numpy(np.stack(blurred)).to(x)
+def _sampled_gaussian(x: Tensor, dims: Sequence[int]) -> Blur:
+    def blur(sigma: Tensor, rows: Tensor | slice = ALL, difference: bool = False) -> Tensor:
+        array = x[rows].detach().cpu().numpy()
+        blurred = [scipy.ndimage.gaussian_filter(array, float(s), axes=tuple(dims), mode="reflect") for s in sigma]
+        copies = torch.from_numpy(np.stack(blurred)).to(x)
+        return copies.diff(dim=0) if difference else copies
+
+    return blur
 
 
 def count_maxima(image: Tensor) -> int:
