@@ -9,6 +9,7 @@ import ptwt
 import pywt
 import torch
 from torch import Tensor
+from torch.nn.functional import conv2d, pixel_shuffle
 
 DEFAULT_LEVELS = 5  # the paper's, at 256 x 256 pixels
 
@@ -94,13 +95,15 @@ class Wavelets:
         bands = [approximation, *(torch.stack(d, 2) for d in details)]  # orientations side by side
         shapes = [band.shape[2:] for band in bands]
         sizes = tuple(shape.numel() for shape in shapes)
+        synthesis = _synthesis(self.wavelet).to(x)
+        height, width = x.shape[-2:]
 
         def invert(h: Tensor) -> Tensor:
-            parts = [p.unflatten(-1, s) for p, s in zip(h.split(sizes, -1), shapes, strict=True)]
-            rebuilt = ptwt.waverec2(
-                (parts[0], *(ptwt.constants.WaveletDetailTuple2d(*p.unbind(2)) for p in parts[1:])), self.wavelet
-            )
-            return rebuilt[..., : x.shape[-2], : x.shape[-1]]  # one pixel longer where the size is odd
+            x, *details = (p.unflatten(-1, s) for p, s in zip(h.split(sizes, -1), shapes, strict=True))
+            for detail in details:
+                # A level's result is one row or column longer than the next where that one is odd.
+                x = _rebuilt(x[..., : detail.shape[-2], : detail.shape[-1]], detail, synthesis)
+            return x[..., :height, :width]
 
         values = torch.cat([band.flatten(2) for band in bands], 2)
         return Coefficients(
@@ -129,6 +132,27 @@ class Wavelets:
                 stacklevel=4,
             )
         return self.levels
+
+
+def _synthesis(wavelet: str) -> Tensor:
+    """The inverse transform of one level as a convolution, (4, 4, K, K): of the bands LL, HL, LH, HH to the four phases
+
+    (even and odd rows, even and odd columns) of the image, where the filters have 2 K taps.
+    """
+    filters = pywt.Wavelet(wavelet)
+    phases = torch.tensor([filters.rec_lo, filters.rec_hi], dtype=torch.float64).unflatten(1, (-1, 2)).flip(1)
+    taps = phases.shape[1]
+    return torch.einsum("vip,hjq->pqhvij", phases, phases).reshape(4, 4, taps, taps)
+
+
+def _rebuilt(approximation: Tensor, details: Tensor, synthesis: Tensor) -> Tensor:
+    """One level of the inverse transform: (..., H, W) and (..., 3, H, W) to (..., 2 (H - K + 1), 2 (W - K + 1)).
+
+    No zeros are multiplied, as the transposed convolution of ptwt does; it takes a quarter of the time.
+    """
+    bands = torch.cat([approximation.unsqueeze(-3), details], -3)
+    phases = conv2d(bands.flatten(0, -4), synthesis).unflatten(0, bands.shape[:-3])
+    return pixel_shuffle(phases, 2).squeeze(-3)
 
 
 @dataclass(frozen=True)
