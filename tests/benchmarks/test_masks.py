@@ -5,7 +5,7 @@ import torch
 import torchvision
 
 from tests.benchmarks.conftest import interleaved, median_ratio
-from xai_lib.datasets.folders import have, load_cifar10
+from xai_lib.datasets.folders import load_cifar10
 from xai_lib.masks import L1, Clusters, Constant, MatchingPursuit, OutputChange
 from xai_lib.models import load_model
 from xai_lib.rate_distortion import RDE, CartoonX, PixelRDE
@@ -66,7 +66,8 @@ def test_matching_pursuit_in_one_batch(report):
     report("Matching pursuit, time one candidate at a time over one batch", ratio, ">= 1")
 
 
-@pytest.mark.skipif(not have("cifar10"), reason="XAI_DATA has no CIFAR-10")
+@pytest.mark.needs_data("cifar10/test")
+@pytest.mark.needs_data("models/cifar10_cnn.safetensors")
 @pytest.mark.parametrize("factor", [1, 5])
 @pytest.mark.parametrize("method", METHODS)
 def test_fast_solver_against_the_papers(method, factor, report):
