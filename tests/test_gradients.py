@@ -146,6 +146,16 @@ def test_standard_error_is_the_spread_of_the_estimates(antithetic):
     assert ((reported / spread - 1).abs() < 0.16).all()
 
 
+def test_a_run_of_smoothgrad_holds_both_others():
+    """Its mean and standard error give the mean square and the variance of the same gradients."""
+    settings = {"n_samples": 16, "stdev": S, "seed": 3}
+    explained = PROBLEMS[3].forward
+    mean, info = SmoothGrad(explained, "score").attribute(X, return_info=True, **settings)
+    variance = 15 * info.standard_error**2
+    torch.testing.assert_close(VarGrad(explained, "score").attribute(X, **settings), variance)
+    torch.testing.assert_close(SmoothGradSQ(explained, "score").attribute(X, **settings), mean**2 + variance)
+
+
 def test_a_gradient_of_zero_is_precise_at_once():
     _, info = SmoothGrad(lambda z: 0 * z.sum(1), "score").attribute(X, n_samples=200, tolerance=0.1, return_info=True)
     assert (info.n_samples == CHECK_EVERY).all()

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import tarfile
 import threading
 import wave
 import zipfile
@@ -185,6 +186,23 @@ def test_layouts(tmp_path, server):
         *(f"train/pos/{i}.txt" for i in range(1, 5)),
     ]
     assert (tmp_path / "reviews" / "train" / "pos" / "3.txt").read_text() == "sentence 3\n"
+
+
+@pytest.mark.parametrize("around", ["", "aclImdb/"])
+def test_a_tar_archive_with_and_without_a_folder_around_everything(tmp_path, server, around):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name in ("test/pos/0_9.txt", "README"):
+            member = tarfile.TarInfo(around + name)
+            member.size = 4
+            archive.addfile(member, io.BytesIO(b"fine"))
+    server.files["a.tar.gz"] = packed.getvalue()
+    fetch(Source("aclImdb", server.url("a.tar.gz"), download.untarred), tmp_path)
+    assert below(tmp_path) == ["aclImdb/README", "aclImdb/test/pos/0_9.txt"]
+    server.files["a.tar.gz"] = b"no archive"
+    with pytest.raises(Failed, match="cannot be unpacked"):
+        fetch(Source("other", server.url("a.tar.gz"), download.untarred), tmp_path)
+    assert not (tmp_path / "other").exists()
 
 
 def test_the_digest_knows_names_and_contents(tmp_path):

@@ -124,6 +124,8 @@ def test_torchvision_weights_that_cannot_be_had(monkeypatch, tmp_path):
     ("name", "size", "n_classes", "first"),
     [
         ("scenes_vgg", 64, 10, "disk"),
+        ("digits_cnn", 32, 10, "0"),
+        ("fundus_resnet", 128, 2, "healthy"),
         ("inception_v3", 299, 1000, "tench"),
         ("package.module:function", 224, 1000, "tench"),
         ("package.module:function", 224, 7, "class 0"),
@@ -132,6 +134,18 @@ def test_torchvision_weights_that_cannot_be_had(monkeypatch, tmp_path):
 def test_what_is_known_of_a_network(name, size, n_classes, first):
     names = class_names(name, n_classes)
     assert input_size(name) == size and len(names) == n_classes and names[0] == first
+
+
+@pytest.mark.parametrize("name", ["scenes_vit", "digits_cnn", "fundus_resnet", "cifar10_cnn", "cifar10_batches_cnn"])
+def test_a_network_takes_images_of_its_size(name):
+    images = torch.zeros(1, 3, input_size(name), input_size(name))
+    assert load_model(name, pretrained=False)(images).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["words_m5", "reviews_cnn", "notes_resnet", "commands_m5"])
+def test_a_network_that_takes_no_square_images_has_no_side(name):
+    with pytest.raises(ValueError, match=f"name is '{name}', expected a network that takes square images"):
+        input_size(name)
 
 
 def test_an_untrained_vit_has_gradients():

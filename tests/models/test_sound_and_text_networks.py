@@ -45,6 +45,15 @@ def test_all_readers_have_one_embedding(reader):
     assert torch.equal(reader[0].embedding.weight, load_model("reviews_bilstm").embedding.weight)
 
 
+def test_the_order_of_words_counts(reader):
+    """Turned round before the padding, a review has the same words."""
+    model, _ = reader
+    tokens = VOCABULARY.encode(make_reviews(20, seed=5).texts)
+    turned = torch.stack([torch.cat([row[row > 0].flip(0), row[row == 0]]) for row in tokens])
+    with torch.no_grad():
+        assert ((model(tokens) - model(turned)).abs().amax(1) > 1e-3).all()
+
+
 def test_padding_does_not_count(reader):
     """Neither its length nor what its vectors hold."""
     model, _ = reader

@@ -14,6 +14,7 @@ import json
 import re
 import shutil
 import sys
+import tarfile
 import wave
 import zipfile
 from collections.abc import Callable, Iterator
@@ -96,6 +97,19 @@ def reviews(archive: Path, out: Path) -> None:
             _write(out / part / found[1] / f"{number}.txt", f"{line.strip()}\n".encode())
 
 
+def untarred(archive: Path, out: Path) -> None:
+    """All that a tar archive holds; one folder around everything is left out."""
+    with tarfile.open(archive) as packed:
+        packed.extractall(out, filter="data")
+    inside = list(out.iterdir())
+    if len(inside) == 1 and inside[0].is_dir():
+        around = out.with_suffix(".around")
+        _remove(around)
+        out.rename(around)
+        (around / inside[0].name).rename(out)
+        around.rmdir()
+
+
 def as_it_is(file: Path, out: Path) -> None:
     """The file itself."""
     shutil.copyfile(file, out)
@@ -116,7 +130,7 @@ def _photo(layout: str, file: str) -> Source:
     return Source(layout, f"https://raw.githubusercontent.com/{file}", image)
 
 
-SOURCES = (
+OF_SAMPLE = (
     Source(
         "imagenet/val",  # one photograph per class, from ImageNet and under its terms (research)
         _archive("EliSchwartz/imagenet-sample-images", "22d0a5c9c5c76d13532da2d29ea7fa2e9e034387"),
@@ -161,11 +175,34 @@ SOURCES = (
         for name in ("parrot.jpg", "pets.jpg")
     ),
 )
+OF_PAPER = (
+    Source(
+        "cifar-10-batches-py",
+        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        untarred,
+        sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+    ),
+    Source(
+        "speech_commands_v0.02",  # CC BY 4.0
+        "https://storage.googleapis.com/download.tensorflow.org/data/speech_commands_v0.02.tar.gz",
+        untarred,
+        sha256="af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
+    ),
+    Source(
+        "aclImdb",  # Maas et al., 2011
+        "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",
+        untarred,
+        sha256="c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe",
+    ),
+)
+SOURCES = OF_SAMPLE + OF_PAPER
 NEEDED = {
     "smoke": (),
     "embedded": (),
-    "sample": tuple(source.layout for source in SOURCES),
+    "sample": tuple(source.layout for source in OF_SAMPLE),
     "paper": (
+        *(source.layout for source in OF_PAPER),
+        "animals",
         "imagenet/val",
         "imagenet/wordnet.is_a.txt",
         "idrid/A. Segmentation/1. Original Images",
@@ -197,7 +234,7 @@ def fetch(source: Source, folder: Path) -> None:
         raise Failed(f"{source.url} does not have the sha256 {source.sha256}, what came was removed.") from error
     try:
         source.unpack(file, aside)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, wave.Error) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, tarfile.TarError, wave.Error) as error:
         file.unlink()
         raise Failed(f"{source.url} cannot be unpacked ({error}), what came was removed.") from error
     if not aside.exists() or source.digest not in (None, digest(aside)):

@@ -15,7 +15,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from xml.etree import ElementTree
 
 import numpy as np
@@ -26,6 +26,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import functional as transforms
 
+T = TypeVar("T")
 EXTERNAL = Path(__file__).resolve().parents[2] / "data" / "external"
 LAYOUTS = {
     "imagenet/val": "ImageNet validation photographs, one folder per class named by its wnid",
@@ -33,13 +34,17 @@ LAYOUTS = {
     "imagenet/wordnet.is_a.txt": "ImageNet's list of WordNet relations, a line 'parent child' each",
     "hub/checkpoints/squeezenet1_1-b8a52dc0.pth": "torchvision's weights of SqueezeNet 1.1",
     "cifar10": "CIFAR-10 as {train,test}/<class>/<number>.jpg",
+    "cifar-10-batches-py": "CIFAR-10's Python version, as its archive has it",
     "food-101": "Food-101 as its archive has it: images/<class>/<number>.jpg and meta/{classes,test}.txt",
     "speech": "spoken digits as <word>/<speaker>_<take>.wav",
+    "speech_commands_v0.02": "Speech Commands v2, as its archive has it",
     "audioset/clips": "clips of sound as <label>/<name>.wav",
     "audioset/labels.json": "all labels of a sound network in the order of its outputs, as a JSON list",
     "idrid/A. Segmentation/1. Original Images": "IDRiD's fundus photographs, as its archive A. Segmentation has them",
     "idrid/A. Segmentation/2. All Segmentation Groundtruths": "IDRiD's lesion masks, as its archive has them",
     "reviews": "sentences of film reviews as {train,test}/{pos,neg}/<number>.txt",
+    "aclImdb": "IMDB's film reviews, as their archive has them",
+    "animals": "Kaggle's antoreepjana/animals-detection-images-dataset as {train,test}/<animal>/*.jpg",
     "photos": "demonstration photographs",
 }
 
@@ -245,8 +250,8 @@ def load_cifar10(split: str, n: int | None = None) -> Labelled:
     Raises:
         FileNotFoundError: the folder is missing.
     """
-    files = spread(sorted(find("cifar10").glob(f"{split}/*/*.jpg")), n)
-    return _labelled(torch.stack([read_image(f) for f in files]), [f.parent.name for f in files])
+    files, labels, names = by_folder(sorted(find("cifar10").glob(f"{split}/*/*.jpg")), n)
+    return Labelled(torch.stack([read_image(f) for f in files]), labels, names)
 
 
 def load_food101(n: int | None = None, size: int = 224) -> Labelled:
@@ -269,8 +274,9 @@ def load_speech(split: str, n: int | None = None, rate: int = 8000, length: int 
         FileNotFoundError: the folder is missing.
     """
     files = sorted(find("speech").glob("*/*.wav"))
-    files = spread([f for f in files if (int(f.stem.split("_")[-1]) < 10) == (split == "test")], n)
-    return _labelled(torch.stack([read_sound(f, rate, length) for f in files]), [f.parent.name for f in files])
+    files = [f for f in files if (int(f.stem.split("_")[-1]) < 10) == (split == "test")]
+    picked, labels, names = by_folder(files, n)
+    return Labelled(torch.stack([read_sound(f, rate, length) for f in picked]), labels, names)
 
 
 def load_reviews(split: str, n: int | None = None) -> Labelled:
@@ -279,9 +285,14 @@ def load_reviews(split: str, n: int | None = None) -> Labelled:
     Raises:
         FileNotFoundError: the folder is missing.
     """
-    files = spread(sorted(find("reviews").glob(f"{split}/*/*.txt")), n)
-    texts = [re.findall(r"\w+(?:'\w+)?|[.,!?;]", f.read_text(encoding="utf-8").lower()) for f in files]
-    return _labelled(texts, [f.parent.name for f in files])
+    files, labels, names = by_folder(sorted(find("reviews").glob(f"{split}/*/*.txt")), n)
+    return Labelled([read_words(f) for f in files], labels, names)
+
+
+def read_words(path: str | Path) -> list[str]:
+    """The words and punctuation marks of a text file, in lower case; line breaks of HTML do not count."""
+    text = Path(path).read_text(encoding="utf-8").lower().replace("<br />", " ")
+    return re.findall(r"\w+(?:'\w+)?|[.,!?;]", text)
 
 
 def read_sound(path: str | Path, rate: int = 8000, length: int = 8000) -> Tensor:
@@ -310,7 +321,7 @@ def read_sound(path: str | Path, rate: int = 8000, length: int = 8000) -> Tensor
     return torch.from_numpy(wave[start : start + length].astype(np.float32))[None]
 
 
-def spread(files: list[Path], n: int | None) -> list[Path]:
+def spread(files: Sequence[T], n: int | None) -> Sequence[T]:
     """All files, or `n` of them at equal distances.
 
     Raises:
@@ -323,6 +334,8 @@ def spread(files: list[Path], n: int | None) -> list[Path]:
     return [files[i] for i in np.linspace(0, len(files) - 1, n).round().astype(int)]
 
 
-def _labelled(inputs: Tensor | list[list[str]], classes: list[str]) -> Labelled:
-    names = sorted(set(classes))
-    return Labelled(inputs, torch.tensor([names.index(c) for c in classes]), tuple(names))
+def by_folder(files: Sequence[Path], n: int | None) -> tuple[Sequence[Path], Tensor, tuple[str, ...]]:
+    """`spread(files, n)`, the index of each one's folder, and the names of all folders, sorted."""
+    names = sorted({file.parent.name for file in files})
+    picked = spread(files, n)
+    return picked, torch.tensor([names.index(file.parent.name) for file in picked]), tuple(names)

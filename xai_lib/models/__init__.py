@@ -15,7 +15,7 @@ from safetensors.torch import load
 from torch import nn
 
 from xai_lib.datasets.folders import data_folder
-from xai_lib.models import digits, fundus, notes, radio, reviews, sample, scenes, words
+from xai_lib.models import digits, fundus, notes, paper, radio, reviews, sample, scenes, words
 from xai_lib.models.scenes import Normalize
 
 ARCHITECTURES = (
@@ -27,6 +27,8 @@ ARCHITECTURES = (
     | words.ARCHITECTURES
     | reviews.ARCHITECTURES
 )
+REAL = sample.ARCHITECTURES | paper.ARCHITECTURES  # for real data, with weights under XAI_DATA/models
+SIDES = {"scenes": 64, "digits": 32, "fundus": 128, "radio": 64, "cifar10": 32, "animals": 224}  # of the images, pixels
 DATA = Path(__file__).resolve().parents[2] / "data"
 
 
@@ -49,7 +51,7 @@ def load_model(name: str, *, pretrained: bool = True, device: str | torch.device
     """A network in eval mode, whose first layer normalises: images (batch, 3, H, W) in [0, 1] -> logits.
 
     `name` is one of `model_names()`, of which some take sounds or word indices instead; one of those that
-    `make models PROFILE=sample` trains ("cifar10_cnn", its weights under XAI_DATA/models); a torchvision
+    `make models` trains with PROFILE=sample or paper ("cifar10_cnn", its weights under XAI_DATA/models); a torchvision
     classification model ("squeezenet1_1"), whose ImageNet weights torchvision finds or downloads (under TORCH_HOME,
     else XAI_DATA); or "package.module:function", a function that returns a network when called without arguments.
     `pretrained=False` gives the untrained copy, drawn from a fixed seed; the global random state stays as it was.
@@ -63,8 +65,8 @@ def load_model(name: str, *, pretrained: bool = True, device: str | torch.device
             model = ARCHITECTURES[name]()
             if pretrained:
                 model.load_state_dict(_weights(name, DATA))
-        elif name in sample.ARCHITECTURES:
-            model = sample.ARCHITECTURES[name]()
+        elif name in REAL:
+            model = REAL[name]()
             if pretrained:
                 model.load_state_dict(_weights(name, data_folder() / "models"))
         elif ":" in name:
@@ -74,7 +76,7 @@ def load_model(name: str, *, pretrained: bool = True, device: str | torch.device
         elif _of_torchvision(name):
             model = _torchvision(name, pretrained)
         else:
-            known = [*ARCHITECTURES, *sample.ARCHITECTURES, *torchvision.models.list_models(module=torchvision.models)]
+            known = [*ARCHITECTURES, *REAL, *torchvision.models.list_models(module=torchvision.models)]
             near = ", ".join(difflib.get_close_matches(name, known, 3, 0.3) or ARCHITECTURES)
             raise ValueError(f"no model is called {name!r}; the nearest names are {near}")
         for module in model.modules():  # a ViT starts with a head of zeros: all its gradients would be zero
@@ -85,9 +87,16 @@ def load_model(name: str, *, pretrained: bool = True, device: str | torch.device
 
 
 def input_size(name: str) -> int:
-    """The side in pixels of the images that a network expects; 224 where nothing is known of it."""
-    if name in ARCHITECTURES or name in sample.ARCHITECTURES:
-        return 32 if name.startswith("cifar10") else 64
+    """The side in pixels of the square images that a network expects; 224 where nothing is known of it.
+
+    Raises:
+        ValueError: the network takes other inputs.
+    """
+    if name in ARCHITECTURES or name in REAL:
+        data = name.partition("_")[0]
+        if data not in SIDES:
+            raise ValueError(f"name is {name!r}, expected a network that takes square images.")
+        return SIDES[data]
     return _transforms(name).crop_size[0] if _of_torchvision(name) else 224
 
 
@@ -97,7 +106,7 @@ def class_names(name: str, n_classes: int) -> list[str]:
     Those on its card; those of torchvision's weights, also for other networks of 1,000 outputs, which are taken for
     ImageNet's in the standard order; otherwise numbers.
     """
-    if name in ARCHITECTURES or name in sample.ARCHITECTURES:
+    if name in ARCHITECTURES or name in REAL:
         folder = DATA if name in ARCHITECTURES else data_folder() / "models"
         return yaml.safe_load((folder / f"{name}.yaml").read_text())["classes"]
     names = torchvision.models.get_model_weights(name if _of_torchvision(name) else "resnet50").DEFAULT.meta

@@ -19,12 +19,13 @@ RECIPES = {  # the embedding's network first
     "reviews_bilstm": {"epochs": 6, "learning_rate": 5e-3},
     "reviews_lstm": {"epochs": 8, "learning_rate": 5e-3},
     "reviews_cnn": {"epochs": 6, "learning_rate": 5e-3},
+    "reviews_transformer": {"epochs": 24, "learning_rate": 2e-3, "batch": 32},
 }
 
 
 def forget_words(tokens: Tensor, generator: torch.Generator) -> Tensor:
     """Word indices (n, T), some replaced by that of the unknown word."""
-    forgotten = (torch.rand(tokens.shape, generator=generator) < UNKNOWN) & (tokens > 0)
+    forgotten = (torch.rand(tokens.shape, generator=generator) < UNKNOWN).to(tokens.device) & (tokens > 0)
     return tokens.where(~forgotten, 1)
 
 

@@ -19,7 +19,7 @@ SHIFT = 400  # samples, at most
 def shift_and_scale(x: Tensor, generator: torch.Generator, shift: int) -> Tensor:
     """Waveforms (n, 1, samples), all moved by at most `shift` samples and each made softer or louder."""
     by = int(torch.randint(-shift, shift + 1, (), generator=generator))
-    return 10 ** (torch.rand(len(x), 1, 1, generator=generator) - 0.7) * x.roll(by, -1)
+    return 10 ** (torch.rand(len(x), 1, 1, generator=generator).to(x) - 0.7) * x.roll(by, -1)
 
 
 def evaluate(model: nn.Module) -> dict[str, float]:
