@@ -4,9 +4,9 @@ import argparse
 
 import torch
 
-from xai_lib.models.train import digits, fundus, notes, radio, reviews, sample, scenes, words
+from xai_lib.models.train import digits, fundus, notes, radio, reviews, sample, scenes, spectra, words
 
-RECIPES = {"embedded": (scenes, digits, radio, notes, fundus, words, reviews), "sample": (sample,)}
+RECIPES = {"embedded": (scenes, digits, radio, notes, spectra, fundus, words, reviews), "sample": (sample,)}
 
 
 def main() -> None:
