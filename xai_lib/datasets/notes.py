@@ -305,10 +305,10 @@ def spectrum(waves: Tensor) -> Tensor:
 def partial_bins(frequencies: Tensor) -> Tensor:
     """Which of the bins of `spectrum` hold one of the partials at `frequencies` (n, partials) in Hz: (n, 1024) bool.
 
-    A partial fills its bin and all within 2.5 Hz, the width of a line of a note of 0.8 s; 0 Hz stands for no partial.
+    A partial fills the bins that reach within 2.5 Hz of it, twice the width of a line of 0.8 s; 0 Hz stands for none.
     """
     bins = torch.from_numpy(FREQUENCIES).to(frequencies)
-    reach = (bins * (FREQUENCIES[1] / FREQUENCIES[0] - 1) / 2).clamp(min=2.5)
+    reach = bins * (FREQUENCIES[1] / FREQUENCIES[0] - 1) / 2 + 2.5
     return ((frequencies[:, :, None] - bins).abs() <= reach).any(1)
 
 
