@@ -74,6 +74,8 @@ class SpectrumInpainter(nn.Module):
             nn.Conv1d(128, 2, 7, padding=3),
             nn.ReLU(),  # phases are 0 or more, too: they count modulo 2 pi
         )
+        with torch.no_grad():  # above 0, where the last ReLU passes gradients
+            self.last[2].bias.copy_(torch.tensor([0.1, torch.pi]))
 
     def forward(self, h: Tensor, s: Tensor, z: Tensor) -> Tensor:
         """Inpaint spectra h (B, 2, 1024) under masks s shaped alike, with noise z (B, 4864): (B, 2, 1024).
