@@ -302,6 +302,16 @@ def spectrum(waves: Tensor) -> Tensor:
     return torch.stack([magnitude / magnitude.square().mean(1, keepdim=True).sqrt(), peaks.angle()], 1)
 
 
+def partial_bins(frequencies: Tensor) -> Tensor:
+    """Which of the bins of `spectrum` hold one of the partials at `frequencies` (n, partials) in Hz: (n, 1024) bool.
+
+    A partial fills the bins that reach within 2.5 Hz of it, twice the width of a line of 0.8 s; 0 Hz stands for none.
+    """
+    bins = torch.from_numpy(FREQUENCIES).to(frequencies)
+    reach = bins * (FREQUENCIES[1] / FREQUENCIES[0] - 1) / 2 + 2.5
+    return ((frequencies[:, :, None] - bins).abs() <= reach).any(1)
+
+
 def _band_peaks(waves: Tensor) -> Tensor:
     """The strongest coefficient of every band, (n, 1024) complex."""
     padded = 2**18

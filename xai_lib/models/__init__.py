@@ -15,7 +15,7 @@ from safetensors.torch import load
 from torch import nn
 
 from xai_lib.datasets.folders import data_folder
-from xai_lib.models import digits, fundus, notes, paper, radio, reviews, sample, scenes, words
+from xai_lib.models import digits, fundus, notes, paper, radio, reviews, sample, scenes, spectra, words
 from xai_lib.models.scenes import Normalize
 
 ARCHITECTURES = (
@@ -23,6 +23,7 @@ ARCHITECTURES = (
     | digits.ARCHITECTURES
     | radio.ARCHITECTURES
     | notes.ARCHITECTURES
+    | spectra.ARCHITECTURES
     | fundus.ARCHITECTURES
     | words.ARCHITECTURES
     | reviews.ARCHITECTURES

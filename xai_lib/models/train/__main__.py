@@ -4,9 +4,13 @@ import argparse
 
 import torch
 
-from xai_lib.models.train import digits, fundus, notes, paper, radio, reviews, sample, scenes, words
+from xai_lib.models.train import digits, fundus, notes, paper, radio, reviews, sample, scenes, spectra, words
 
-RECIPES = {"embedded": (scenes, digits, radio, notes, fundus, words, reviews), "sample": (sample,), "paper": (paper,)}
+RECIPES = {
+    "embedded": (scenes, digits, radio, notes, spectra, fundus, words, reviews),
+    "sample": (sample,),
+    "paper": (paper,),
+}
 
 
 def main() -> None:
