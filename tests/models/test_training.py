@@ -7,13 +7,14 @@ import pytest
 import yaml
 
 from xai_lib.models import DATA
-from xai_lib.models.train import cards, digits, fundus, notes, radio, reviews, scenes, words
+from xai_lib.models.train import cards, digits, fundus, notes, radio, reviews, scenes, spectra, words
 
 SMALL = {
     scenes: {"TRAIN_COUNTS": (64, 64), "TEST_COUNTS": (20, 10)},
     digits: {"TRAIN_COUNT": 128, "TEST_COUNT": 20},
     radio: {"CITIES": 20, "TEST_CITIES": 4, "EPOCHS": 1, "LAST_EPOCHS": 1},
     notes: {"TRAIN_COUNTS": {0: 20, 1: 60, 2: 20}, "TEST_COUNTS": {0: 20, 1: 60, 2: 20}},
+    spectra: {"TRAIN_COUNT": 60, "TEST_COUNT": 20},
     fundus: {"TRAIN_COUNT": 64, "TEST_COUNT": 16},
     words: {"TRAIN_COUNT": 64, "TEST_COUNT": 10},
     reviews: {"TRAIN_COUNT": 64, "TEST_COUNT": 20},
