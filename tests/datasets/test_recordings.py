@@ -9,8 +9,8 @@ from PIL import Image
 from scipy.io import wavfile
 
 from xai_lib.datasets.folders import load_speech, read_sound
-from xai_lib.datasets.notes import LENGTH, RATE, log_mel
-from xai_lib.datasets.recordings import load_clips, load_idrid
+from xai_lib.datasets.notes import INSTRUMENTS, LENGTH, RATE, log_mel, spectrum
+from xai_lib.datasets.recordings import load_clips, load_idrid, load_nsynth
 
 
 def sine(rate, seconds=1.0, frequency=440.0):
@@ -73,6 +73,21 @@ def test_idrid(data):
         load_idrid(3)
 
 
+def test_nsynth(data):
+    folder = data / "nsynth" / "nsynth-test"
+    (folder / "audio").mkdir(parents=True)
+    families = {"organ_electronic_028-060-100": "organ", "bass_synthetic_033-022-050": "bass", "lead-1": "synth_lead"}
+    for name in families:
+        wavfile.write(folder / "audio" / f"{name}.wav", RATE, (sine(RATE, 4.0) * 32767).astype(np.int16))
+    notes = {name: {"instrument_family_str": family, "sample_rate": RATE} for name, family in families.items()}
+    (folder / "examples.json").write_text(json.dumps(notes))
+    got = load_nsynth()
+    assert [INSTRUMENTS[i] for i in got.labels] == ["bass", "organ"] and got.inputs.shape == (2, 1, 4 * RATE)
+    assert spectrum(got.inputs[:, 0]).shape == (2, 2, 1024)
+    torch.testing.assert_close(got.inputs[0, 0], torch.from_numpy(sine(RATE, 4.0)).float(), rtol=0, atol=1e-4)
+    assert load_nsynth(1).inputs.shape == (1, 1, 4 * RATE)
+
+
 def test_errors(data, monkeypatch):
     with pytest.raises(ValueError, match="n is 4, expected 1 to 3"):
         load_clips(4)
@@ -87,7 +102,11 @@ def test_errors(data, monkeypatch):
     with pytest.raises(ValueError, match="has a folder 'Rain'"):
         load_clips()
     monkeypatch.setenv("XAI_DATA", str(data / "elsewhere"))
-    for load, what in ((load_clips, "labels.json is missing"), (load_idrid, "Original Images is missing")):
+    for load, what in (
+        (load_clips, "labels.json is missing"),
+        (load_idrid, "Original Images is missing"),
+        (load_nsynth, "nsynth-test is missing"),
+    ):
         with pytest.raises(FileNotFoundError, match=what):
             load()
 

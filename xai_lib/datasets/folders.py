@@ -40,6 +40,7 @@ LAYOUTS = {
     "speech_commands_v0.02": "Speech Commands v2, as its archive has it",
     "audioset/clips": "clips of sound as <label>/<name>.wav",
     "audioset/labels.json": "all labels of a sound network in the order of its outputs, as a JSON list",
+    "nsynth/nsynth-test": "NSynth's notes, as its archive of JSON and WAV files has them",
     "idrid/A. Segmentation/1. Original Images": "IDRiD's fundus photographs, as its archive A. Segmentation has them",
     "idrid/A. Segmentation/2. All Segmentation Groundtruths": "IDRiD's lesion masks, as its archive has them",
     "reviews": "sentences of film reviews as {train,test}/{pos,neg}/<number>.txt",

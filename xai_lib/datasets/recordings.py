@@ -1,7 +1,8 @@
-"""Clips of sound in a folder per label, and fundus photographs with the masks of their lesions, from XAI_DATA.
+"""Clips of sound, notes of instruments, and fundus photographs with the masks of their lesions, from XAI_DATA.
 
 audioset/clips/<label>/*.wav      sound of any rate
 audioset/labels.json              all labels, in the order of a network's outputs
+nsynth/nsynth-<part>/             as NSynth packs it: examples.json and audio/<note>.wav
 idrid/A. Segmentation/            as IDRiD packs it: 1. Original Images, 2. All Segmentation Groundtruths
 """
 
@@ -16,7 +17,7 @@ from torch.nn.functional import interpolate, pad
 
 from xai_lib.datasets.folders import Labelled, find, read_image, read_sound, spread
 from xai_lib.datasets.fundus import Fundus
-from xai_lib.datasets.notes import LENGTH, RATE
+from xai_lib.datasets.notes import INSTRUMENTS, LENGTH, RATE
 
 _GROUNDTRUTHS = (("1. Microaneurysms", "MA"), ("2. Haemorrhages", "HE"), ("3. Hard Exudates", "EX"))
 _DISC = ("5. Optic Disc", "OD")
@@ -36,6 +37,23 @@ def load_clips(n: int | None = None, *, rate: int = RATE, length: int = LENGTH) 
         raise ValueError(f"audioset/clips has a folder {min(unknown)!r}, expected labels of audioset/labels.json.")
     waves = torch.stack([read_sound(file, rate, length) for file in files])
     return Labelled(waves, torch.tensor([names.index(folder) for folder in folders]), names)
+
+
+def load_nsynth(n: int | None = None, *, part: str = "test", seconds: float = 4.0) -> Labelled:
+    """Notes of NSynth from their onset, (n, 1, samples) in [-1, 1] at 16 kHz, of the ten instruments of paper 5.
+
+    `n` spreads evenly over the notes by name. The eleventh family, synth_lead, has no test notes and is left out.
+
+    Raises:
+        FileNotFoundError: the data are missing.
+        ValueError: `n` is not positive or more than there are, or a file holds no sound.
+    """
+    folder = find(f"nsynth/nsynth-{part}")
+    notes = json.loads((folder / "examples.json").read_text(encoding="utf-8"))
+    family = {name: note["instrument_family_str"] for name, note in sorted(notes.items())}
+    picked = spread([name for name in family if family[name] in INSTRUMENTS], n)
+    waves = torch.stack([read_sound(folder / "audio" / f"{name}.wav", RATE, round(seconds * RATE)) for name in picked])
+    return Labelled(waves, torch.tensor([INSTRUMENTS.index(family[name]) for name in picked]), INSTRUMENTS)
 
 
 def load_idrid(n: int | None = None, *, size: int = 512, part: str = "b. Testing Set") -> Fundus:
