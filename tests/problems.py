@@ -1,7 +1,9 @@
 """Functions whose value, gradient and expectations under Gaussian noise are known, for every method to run on."""
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -121,3 +123,17 @@ class Logged:
 def assert_normal(sample: Tensor) -> None:
     """Kolmogorov-Smirnov test against the standard normal law, at the 1e-6 level."""
     assert scipy.stats.kstest(sample.flatten().numpy(), "norm").pvalue > 1e-6
+
+
+def most_numbers_held(forward: Callable[[Tensor], Tensor], explain: Callable[[Callable], Any]) -> int:
+    """The most numbers that tensors hold at a call of `forward` while `explain(forward)` runs."""
+    held = []
+
+    def watched(z: Tensor) -> Tensor:
+        held.append(sum(o.numel() for o in gc.get_objects() if type(o) is torch.Tensor))
+        return forward(z)
+
+    gc.freeze()  # what the other tests keep is not looked through
+    explain(watched)
+    gc.unfreeze()
+    return max(held)

@@ -1,7 +1,5 @@
 """The engine: exact expectations, the noise, independence of chunks, order and grouping, stopping, memory, errors."""
 
-import gc
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,7 @@ from captum.attr import NoiseTunnel
 from torch import nn
 from torchvision.ops import StochasticDepth
 
-from tests.problems import PROBLEMS, Logged, X, assert_normal
+from tests.problems import PROBLEMS, Logged, X, assert_normal, most_numbers_held
 from xai_lib.baselines import SmoothGrad, SmoothGradSQ, VarGrad
 from xai_lib.blur_ig import BlurIG
 from xai_lib.gradients import CHECK_EVERY, batch_size, count_passes
@@ -163,16 +161,8 @@ def test_a_gradient_of_zero_is_precise_at_once():
 
 def test_memory_does_not_grow_with_samples():
     def peak(n_samples):
-        seen = []
-
-        def forward(z):
-            seen.append(sum(o.numel() for o in gc.get_objects() if type(o) is torch.Tensor))
-            return PROBLEMS[1].forward(z)
-
-        gc.freeze()  # what the other tests keep is not looked through
-        SmoothGrad(forward, "score").attribute(X, n_samples=n_samples, stdev=S, internal_batch_size=6)
-        gc.unfreeze()
-        return max(seen)
+        settings = {"n_samples": n_samples, "stdev": S, "internal_batch_size": 6}
+        return most_numbers_held(PROBLEMS[1].forward, lambda f: SmoothGrad(f, "score").attribute(X, **settings))
 
     assert peak(64) <= peak(8)
 
