@@ -228,11 +228,11 @@ class SmoothGrad(GradientMethod):
         noise = Noise(seed, len(problem), antithetic)
         scales = [_stdev(stdev, x) for x in problem.inputs]
 
-        def points(rows: Tensor, samples: range) -> tuple[tuple[Tensor, ...], None]:
+        def points(rows: Tensor, samples: range) -> tuple[Tensor, ...]:
             return tuple(
                 x[rows] + s[rows] * noise.draw(rows, samples, x, i)
                 for i, (x, s) in enumerate(zip(problem.inputs, scales, strict=True))
-            ), None
+            )
 
         result = accumulate(
             problem,

@@ -90,16 +90,20 @@ class BlurIG(GradientMethod):
         edges = [sigma_grid(s, n_steps) for s in coarsest]
         middles = [sigma_grid(s, 2 * n_steps)[1::2] for s in coarsest]
 
-        def points(rows: Tensor, steps: range) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-            at, upto = slice(steps.start, steps.stop), slice(steps.start, steps.stop + 1)
-            middle = tuple(blur(s[at], rows) for blur, s in zip(blurs, middles, strict=True))
-            return middle, tuple(blur(s[upto], rows, difference=True) for blur, s in zip(blurs, edges, strict=True))
+        def points(rows: Tensor, steps: range) -> tuple[Tensor, ...]:
+            at = slice(steps.start, steps.stop)
+            return tuple(blur(s[at], rows) for blur, s in zip(blurs, middles, strict=True))
+
+        def differences(rows: Tensor, steps: range) -> tuple[Tensor, ...]:
+            upto = slice(steps.start, steps.stop + 1)
+            return tuple(blur(s[upto], rows, difference=True) for blur, s in zip(blurs, edges, strict=True))
 
         values = accumulate(
             problem,
             points,
             n_steps,
             Terms if return_scales else Sum,
+            weights=differences,
             internal_batch_size=internal_batch_size,
             show_progress=show_progress,
         ).values

@@ -202,8 +202,8 @@ def _mask(given: Tensor, inputs: Tensor) -> Tensor:
 def _points(inputs: Tensor, sigma: Covariance, noise: Noise, noise_scale: float) -> Points:
     """Points of N(x, noise_scale Sigma)."""
 
-    def points(rows: Tensor, samples: range) -> tuple[tuple[Tensor], None]:
-        return (inputs[rows] + noise_scale**0.5 * sigma.colour(noise.draw(rows, samples, inputs)),), None
+    def points(rows: Tensor, samples: range) -> tuple[Tensor]:
+        return (inputs[rows] + noise_scale**0.5 * sigma.colour(noise.draw(rows, samples, inputs)),)
 
     return points
 

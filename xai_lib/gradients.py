@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from xai_lib.outputs import OUTPUTS, Problem, batch_size, check_count, generator_of, in_parts, pose, select
 
 CHECK_EVERY = 16  # samples between two looks at the standard error, whatever the chunk
-Points = Callable[[Tensor, range], tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]]
+Points = Callable[[Tensor, range], tuple[Tensor, ...]]
 
 
 class Result(NamedTuple):
@@ -48,6 +48,7 @@ def accumulate(
     n_samples: int | Tensor,
     fold: Callable[[], "Sum | Terms | Moments"],
     *,
+    weights: Points | None = None,
     rows: Tensor | None = None,
     internal_batch_size: int | None = None,
     tolerance: float | None = None,
@@ -58,10 +59,11 @@ def accumulate(
     Args:
         problem: inputs and scalar, from `xai_lib.outputs.pose`.
         points: maps input indices (b,) and a range of K sample indices to the points (K, b, ...), one tensor per
-            tensor of the inputs, and to their weights (broadcastable to the points) or None.
+            tensor of the inputs.
         n_samples: points per input, one number or, with `Moments`, one per input (B,); with `tolerance`, the most
             that are taken.
         fold: makes an empty `Sum`, `Terms` or `Moments`; one is used per input tensor.
+        weights: maps the same to the weights of the gradients, broadcastable to the points, for `Sum` and `Terms`.
         rows: increasing indices of the inputs concerned, (b,); None takes all.
         internal_batch_size: rows of one forward pass; halved when memory runs out. It changes the result by
             rounding only. By default chosen from the inputs' shapes.
@@ -83,6 +85,12 @@ def accumulate(
     gradients = _Gradients(problem, limit)
     finished: list[tuple[Tensor, list[Tensor], list[Tensor] | None, int]] = []
 
+    def update(folds: list, rows: Tensor, samples: range) -> None:  # on return its gradients are gone from memory
+        values, grads = gradients(points(rows, samples), rows)
+        given = weights(rows, samples) if weights else [None] * len(folds)
+        for f, g, w in zip(folds, grads, given, strict=True):
+            f.update(g, values, w)
+
     def finish(rows: Tensor, folds: list, used: int) -> None:
         errors = [f.standard_error() for f in folds] if folds[0].has_error else None
         finished.append((rows, [f.result() for f in folds], errors, used))
@@ -95,10 +103,7 @@ def accumulate(
             while len(rows):
                 fewest = int(counts[rows].min())
                 stop = _next_stop(start, fewest, max(1, limit // len(rows)), folds[0].unit, tolerance)
-                where, weights = points(rows, range(start, stop))
-                values, grads = gradients(where, rows)
-                for i, (f, g) in enumerate(zip(folds, grads, strict=True)):
-                    f.update(g, values, None if weights is None else weights[i])
+                update(folds, rows, range(start, stop))
                 progress.update((stop - start) * len(rows))
                 start = stop
                 done = counts[rows] == start
@@ -149,7 +154,8 @@ class _Gradients:
         parts, self.limit = in_parts(
             lambda here: self._evaluate(tuple(p[here] for p in flat), rows[here]), len(rows), self.limit
         )
-        values, *grads = (torch.cat(tensors).unflatten(0, shape) for tensors in zip(*parts, strict=True))
+        whole = parts[0] if len(parts) == 1 else [torch.cat(tensors) for tensors in zip(*parts, strict=True)]
+        values, *grads = (tensor.unflatten(0, shape) for tensor in whole)
         return values, grads
 
     def _evaluate(self, points: tuple[Tensor, ...], rows: Tensor) -> tuple[Tensor, ...]:
@@ -168,10 +174,13 @@ class Sum:
     unit, has_error = 1, False
 
     def __init__(self) -> None:
-        self.total: Tensor | float = 0.0
+        self.total: Tensor | None = None
 
     def update(self, gradients: Tensor, values: Tensor, weights: Tensor) -> None:
-        self.total = self.total + (weights * gradients).sum(0)
+        if self.total is None:
+            self.total = torch.zeros_like(gradients[0])
+        for weight, gradient in zip(weights.expand_as(gradients), gradients, strict=True):
+            self.total.addcmul_(weight, gradient)
 
     def result(self) -> Tensor:
         return self.total

@@ -1,5 +1,9 @@
 """What the engine costs beside the gradients themselves, and beside Captum."""
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
 import captum.attr
 import pytest
 import torch
@@ -12,16 +16,39 @@ from xai_lib.blur_ig import BlurIG
 BATCH, SAMPLES = 8, 4
 
 
-@pytest.fixture(scope="module")
-def model():
+def squeezenet():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return torchvision.models.squeezenet1_1(num_classes=10).eval()
 
 
-@pytest.fixture(scope="module")
-def images():
+def eight_images():
     return torch.rand(BATCH, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+
+
+def smooth_grad(model, images):
+    return SmoothGrad(model).attribute(images, 0, n_samples=20, stdev=0.1, internal_batch_size=BATCH)
+
+
+def noise_tunnel(model, images):
+    tunnel = captum.attr.NoiseTunnel(captum.attr.Saliency(model))
+    return tunnel.attribute(images, target=0, nt_samples=20, nt_samples_batch_size=1, stdevs=0.1, abs=False)
+
+
+def blur_ig(model, images):
+    return BlurIG(model, output="score").attribute(images, 0, n_steps=20, internal_batch_size=BATCH)
+
+
+def integrated_gradients(model, images):
+    captum_ig = captum.attr.IntegratedGradients(model)
+    return captum_ig.attribute(images, target=0, n_steps=20, internal_batch_size=BATCH)
+
+
+PAIRS = [
+    (smooth_grad, noise_tunnel, "SmoothGrad, {} over Captum's NoiseTunnel"),
+    (blur_ig, integrated_gradients, "BlurIG, {} over Captum's integrated gradients"),
+]
+model, images = pytest.fixture(scope="module")(squeezenet), pytest.fixture(scope="module")(eight_images)
 
 
 def raw_gradients(model, images):
@@ -53,19 +80,32 @@ def test_blur_ig_efficiency(model, images, report):
     report("BlurIG, gradients a second over the raw rate (SqueezeNet, 224)", f"{median_ratio(raw, engine):.3f}", "")
 
 
-def test_against_captums_noise_tunnel(model, images, report):
-    tunnel = captum.attr.NoiseTunnel(captum.attr.Saliency(model))
-    ours, theirs = interleaved(
-        lambda: SmoothGrad(model).attribute(images, 0, n_samples=20, stdev=0.1, internal_batch_size=BATCH),
-        lambda: tunnel.attribute(images, target=0, nt_samples=20, nt_samples_batch_size=1, stdevs=0.1, abs=False),
-    )
-    report("SmoothGrad, time over Captum's NoiseTunnel", f"{median_ratio(ours, theirs):.3f}", "<= 1")
+@pytest.mark.parametrize(("ours", "theirs", "what"), PAIRS)
+def test_time_against_captum(ours, theirs, what, model, images, report):
+    seconds = interleaved(lambda: ours(model, images), lambda: theirs(model, images))
+    report(what.format("time"), f"{median_ratio(*seconds):.3f}", "<= 1")
 
 
-def test_against_captums_integrated_gradients(model, images, report):
-    captum_ig = captum.attr.IntegratedGradients(model)
-    ours, theirs = interleaved(
-        lambda: BlurIG(model, output="score").attribute(images, 0, n_steps=20, internal_batch_size=BATCH),
-        lambda: captum_ig.attribute(images, target=0, n_steps=20, internal_batch_size=BATCH),
-    )
-    report("BlurIG, time over Captum's integrated gradients", f"{median_ratio(ours, theirs):.3f}", "<= 1")
+@pytest.mark.parametrize(("ours", "theirs", "what"), PAIRS)
+def test_memory_against_captum(ours, theirs, what, report):
+    peaks = [in_a_fresh_process(peak_memory, explain) for explain in (ours, theirs)]
+    report(what.format("peak memory"), f"{peaks[0] / peaks[1]:.3f}", "<= 1")
+
+
+def in_a_fresh_process(function, *args):
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
+        return executor.submit(function, *args).result()
+
+
+def peak_memory(explain):
+    """Kilobytes that a process had in memory at most, beyond what it had before it explained (Linux)."""
+    torch.set_num_threads(2)
+    model, images = squeezenet(), eight_images()
+    before = resident("VmRSS")
+    explain(model, images)
+    return resident("VmHWM") - before
+
+
+def resident(what):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(what))

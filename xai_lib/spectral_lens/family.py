@@ -43,8 +43,8 @@ class VG(_Family):
         """Attribute the target's output to the inputs (B, ...), in one gradient per input."""
         problem = self._pose(inputs, target, additional_forward_args, internal_batch_size)
 
-        def points(rows: Tensor, samples: range) -> tuple[tuple[Tensor, ...], None]:
-            return tuple(x[rows][None] for x in problem.inputs), None
+        def points(rows: Tensor, samples: range) -> tuple[Tensor, ...]:
+            return tuple(x[rows][None] for x in problem.inputs)
 
         return self._mean(inputs, problem, points, 1, internal_batch_size)
 
@@ -110,9 +110,9 @@ class IG(_Family):
         check_count("n_steps", n_steps)
         problem = self._pose(inputs, target, additional_forward_args, internal_batch_size)
 
-        def points(rows: Tensor, samples: range) -> tuple[tuple[Tensor, ...], None]:
+        def points(rows: Tensor, samples: range) -> tuple[Tensor, ...]:
             share = 1 - depth * (torch.arange(samples.start, samples.stop) + 0.5) / n_steps
-            return tuple(along(share, x[None]) * x[rows] for x in problem.inputs), None
+            return tuple(along(share, x[None]) * x[rows] for x in problem.inputs)
 
         return self._mean(inputs, problem, points, n_steps, internal_batch_size)
 

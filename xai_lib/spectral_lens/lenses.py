@@ -220,9 +220,7 @@ def _stacks(
                     a.merged(b) for a, b in zip(first, _squares(block, draw(first=pilot), more, limit), strict=True)
                 ]
             clean = problem.take(rows)
-            at_zero = _squares(
-                clean, lambda r, s, clean=clean: (tuple(x[r][None] for x in clean.inputs), None), 1, limit
-            )
+            at_zero = _squares(clean, lambda r, s, clean=clean: tuple(x[r][None] for x in clean.inputs), 1, limit)
             progress.update(len(rows) * n_samples)
             yield tuple(_stack(scales, zero, squares) for zero, squares in zip(at_zero, found, strict=True))
 

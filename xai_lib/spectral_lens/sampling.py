@@ -21,13 +21,15 @@ def noisy(problem: Problem, scale: Tensor, sigma_max: float, noise: str, drawn: 
     """Inputs under noise of their own scales (B,), from sample number `first`."""
     keep = 1 - scale if noise == "convex" else torch.ones_like(scale)
 
-    def points(rows: Tensor, samples: range) -> tuple[tuple[Tensor, ...], None]:
+    def points(rows: Tensor, samples: range) -> tuple[Tensor, ...]:
         samples = range(samples.start + first, samples.stop + first)
         at = rows.cpu()
         return tuple(
-            along(keep[at], x) * x[rows] + along(sigma_max * scale[at], x) * drawn.draw(rows, samples, x, i)
+            torch.addcmul(
+                along(keep[at], x) * x[rows], along(sigma_max * scale[at], x), drawn.draw(rows, samples, x, i)
+            )
             for i, x in enumerate(problem.inputs)
-        ), None
+        )
 
     return points
 
