@@ -67,6 +67,20 @@ def test_ends_of_the_cut_off(size):
     close(low_pass(maps, 1e6), maps)
 
 
+def test_the_mean_alone_is_the_same_number_everywhere():
+    """Not up to rounding: equal scores go together in a perturbation."""
+    flat = low_pass(rand(2, 13, 50).float(), (0, 3))[0].flatten(1)
+    assert torch.equal(flat, flat[:, :1].expand_as(flat))
+
+
+def test_formats_and_precision():
+    maps = rand(2, 3, 9, 12).float()
+    expected = low_pass(maps.double(), 2).float()
+    close(low_pass(maps.to(memory_format=torch.channels_last), 2), expected, 1e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        close(low_pass(maps, 2), expected, 1e-6)
+
+
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_low_pass_is_an_orthogonal_projection(size):
     a, b = rand(2, *size), rand(2, *size, seed=1)
@@ -434,6 +448,7 @@ def test_controls():
         (lambda: low_pass(IMAGES, []), r"sigma is \[\]"),
         (lambda: low_pass(IMAGES[0, 0], 1), r"attributions has shape \(12, 10\), expected \(B, H, W\)"),
         (lambda: low_pass(IMAGES * torch.nan, 1), "attributions contains NaN"),
+        (lambda: low_pass(IMAGES.index_fill(3, torch.tensor(7), torch.inf), 0), "attributions contains NaN"),
         (lambda: low_pass(IMAGES.numpy(), 1), "attributions is ndarray"),
         (lambda: low_pass(IMAGES.int(), 1), "attributions is torch.int32"),
         (lambda: FORGrad(None, -0.5), "sigma is -0.5"),

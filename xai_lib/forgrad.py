@@ -8,7 +8,7 @@ import copy
 import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -43,17 +43,15 @@ def low_pass(attributions: Tensor, sigma: float | Sequence[float], disk: bool = 
     """
     _check_maps(attributions)
     cuts = _checked_cutoffs(sigma, attributions)
-    height, width = attributions.shape[-2:]
-    rows, columns = _frequencies(height, cuts), _frequencies(width, cuts)[: width // 2 + 1]
-    kept = columns <= cuts.max()  # what no cut-off keeps need not be transformed along the other axis
-    columns = columns[kept]
-    if disk:
-        mask = (rows[:, None] ** 2 + columns**2).sqrt() <= cuts[:, None, None]
-    else:
-        mask = torch.maximum(rows[:, None], columns) <= cuts[:, None, None]
-    spectrum = torch.fft.fft(torch.fft.rfft(attributions.contiguous())[..., kept], dim=-2)
-    filtered = spectrum * mask.view(len(cuts), *[1] * (attributions.ndim - 2), *mask.shape[1:])
-    maps = torch.fft.irfft(torch.fft.ifft(filtered, dim=-2), n=width)  # pads the frequencies left out with zeros
+    with torch.autocast(attributions.device.type, enabled=False):  # exact when the model runs in bfloat16
+        kind = float(cuts.max()), attributions.dtype, attributions.device
+        (rows, row_waves), (columns, column_waves) = (_waves(n, *kind) for n in attributions.shape[-2:])
+        spectrum = row_waves.mT @ attributions @ column_waves
+        if not spectrum.isfinite().all():  # sums of a map's entries, finite only if all of these are
+            raise ValueError("attributions contains NaN or infinity, expected finite values.")
+        size = torch.hypot(rows[:, None], columns) if disk else torch.maximum(rows[:, None], columns)
+        mask = (size <= cuts[:, None, None]).view(len(cuts), *[1] * (attributions.ndim - 2), *size.shape)
+        maps = row_waves @ (spectrum * mask) @ column_waves.mT
     return maps[0] if isinstance(sigma, Real) else maps
 
 
@@ -372,10 +370,18 @@ def bernstein_bound(t: float, variance: float, lipschitz: float, n: int, height:
     return (height + width) * math.exp(-(t**2) / 2 / (variance + 2 * lipschitz * t / (3 * n)))
 
 
-def _frequencies(n: int, like: Tensor) -> Tensor:
-    """Absolute frequencies of a transform of length `n`, in cycles: 0, 1, ..., n // 2, ..., 1."""
-    k = torch.arange(n, device=like.device)
-    return torch.minimum(k, n - k).to(like.dtype)
+@lru_cache(maxsize=16)
+def _waves(n: int, cut: float, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cycles, (m,), of the waves of up to `cut` cycles on n pixels, and these waves, orthonormal: (n, m).
+
+    Wave k is cos + sin of 2 pi k x / n (Hartley): k and n - k together span the frequency min(k, n - k).
+    """
+    place = torch.arange(n, device=device)
+    cycles = torch.minimum(place, n - place).double()
+    kept = cycles <= cut
+    angles = 2 * math.pi / n * place.double()
+    first = ((angles.cos() + angles.sin()) / math.sqrt(n)).to(dtype)
+    return cycles[kept], first[place[:, None] * place[kept] % n]
 
 
 def _checked_cutoffs(sigma: float | Sequence[float], like: Tensor) -> Tensor:
@@ -391,5 +397,3 @@ def _check_maps(maps: Any) -> None:
         raise TypeError(f"attributions is {given}, expected a tensor of floats.")
     if maps.ndim < 3 or not maps.numel():
         raise ValueError(f"attributions has shape {tuple(maps.shape)}, expected (B, H, W) or (B, C, H, W).")
-    if not maps.sum(-1).isfinite().all():  # a sum is finite only if every term is, and costs less to check
-        raise ValueError("attributions contains NaN or infinity, expected finite values.")

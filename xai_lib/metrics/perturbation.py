@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -156,9 +157,9 @@ def replace_by_rank(
 
     flat = scores.detach().reshape(-1, features.numel())
     countable = (flat > -torch.inf).sum(1)
-    highest = torch.cat([flat, flat.new_full((len(flat), 1), -torch.inf)], 1).sort(1, descending=True).values
+    rising = _sorted(torch.cat([flat, flat.new_full((len(flat), 1), -torch.inf)], 1))
     counts = (shares * countable[:, None]).round().long()
-    thresholds = highest.gather(1, counts)  # the first score that stays
+    thresholds = rising.gather(1, features.numel() - counts)  # the first score that stays
 
     args = additional_forward_args
     args = () if args is None else args if isinstance(args, tuple) else (args,)
@@ -174,8 +175,10 @@ def replace_by_rank(
             pixels = replaced.view(-1, 1, *features).float()
             replaced = nn.functional.max_pool2d(pixels, erosion, 1, erosion // 2).flatten(1) > 0
         image = which % len(start)
-        mask = replaced.view(-1, *[1] * (start.ndim - 1 - len(features)), *features).to(start.device)
-        outputs = problem.forward((torch.where(mask, end[image], start[image]),), image)
+        gone = replaced.view(-1, *[1] * (start.ndim - 1 - len(features)), *features).to(start)
+        # Products with 0 and 1 are exact, and on a CPU several times as fast as torch.where on a scattered mask.
+        points = start[image].mul_(1 - gone).addcmul_(end[image], gone)
+        outputs = problem.forward((points,), image)
         progress.update(len(row))
         return replaced.sum(1).double() / countable[which], outputs
 
@@ -186,15 +189,29 @@ def replace_by_rank(
     return changed.view(shape), outputs.view(*shape, *outputs.shape[1:])
 
 
+def _sorted(rows: Tensor) -> Tensor:
+    """Rows in rising order; on a CPU by NumPy, many times as fast as torch there."""
+    if rows.device.type == "cpu" and rows.dtype in (torch.float32, torch.float64):
+        return torch.from_numpy(np.sort(rows.numpy()))
+    return rows.sort(1).values
+
+
 def mean_blur(images: Tensor, size: int | None = None) -> Tensor:
     """Images (B, C, H, W) averaged over a square window of odd `size`, of which only the part inside counts.
 
     None takes 101 pixels at 224 pixels a side, in proportion, as in the experiments of paper 2 (100 there).
     """
     radius = round(min(images.shape[2:]) * 50 / 224) if size is None else size // 2
-    for kernel, padding in (((2 * radius + 1, 1), (radius, 0)), ((1, 2 * radius + 1), (0, radius))):
-        images = nn.functional.avg_pool2d(images, kernel, 1, padding, count_include_pad=False)
-    return images
+    rows, columns = (_window_means(n, radius, images) for n in images.shape[2:])
+    with torch.autocast(images.device.type, enabled=False):  # exact when the model runs in bfloat16
+        return rows @ images @ columns.mT
+
+
+def _window_means(n: int, radius: int, like: Tensor) -> Tensor:
+    """The matrix (n, n) that averages n pixels over windows of `radius`; for wide ones far faster than pooling."""
+    place = torch.arange(n, device=like.device)
+    inside = ((place[:, None] - place).abs() <= radius).to(like.dtype)
+    return inside / inside.sum(1, keepdim=True)
 
 
 def _filled(fill: Fill, inputs: Tensor) -> Tensor:
