@@ -290,7 +290,7 @@ def test_works_inside_captums_noise_tunnel():
 
 
 def test_default_batch_size_depends_on_shapes_alone():
-    assert batch_size((torch.empty(1, 3, 224, 224),), None) == 13
+    assert batch_size((torch.empty(1, 3, 224, 224),), None) == 6
     assert batch_size((torch.empty(1, 10),), None) == 128
     assert batch_size((torch.empty(1, 10**9, device="meta"),), None) == 1
 

@@ -10,6 +10,7 @@ import torchvision
 from tests.benchmarks.conftest import interleaved, median_ratio
 from xai_lib.forgrad import FORGrad, low_pass, optimal_cutoff
 from xai_lib.metrics import faithfulness, mean_blur
+from xai_lib.outputs import batch_size
 
 SIGMAS = (1, 2, 4, 6, 9, 13, 20, 31, 47, 73, 90, 112)
 
@@ -45,7 +46,7 @@ def test_the_cut_off_costs_its_forward_passes(model, images, report):
     def forward_passes():
         rows = len(SIGMAS) * n_images * 2 * (n_steps + 1)
         with torch.no_grad():
-            for batch in images[0].expand(rows, -1, -1, -1).split(13):  # as many as the metric takes at once
+            for batch in images[0].expand(rows, -1, -1, -1).split(batch_size((images,), None)):  # as the metric
                 model(batch.contiguous())
 
     search, raw = interleaved(
