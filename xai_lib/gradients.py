@@ -200,7 +200,7 @@ class Moments:
         unit: samples that count as one independent draw: 2 for antithetic pairs.
         variance: return the variance (biased) of the statistic instead of its mean.
 
-    Chunks are merged by Chan's formula, which keeps the variance free of cancellation.
+    By Welford's formula, which keeps the variance free of cancellation: three passes over memory per sample.
     """
 
     def __init__(
@@ -210,18 +210,19 @@ class Moments:
         variance: bool = False,
     ) -> None:
         self.statistic, self.unit, self.variance, self.has_error = statistic, unit, variance, not variance
-        self.count, self.mean, self.squares = 0, 0.0, 0.0
+        self.count = 0
 
     def update(self, gradients: Tensor, values: Tensor, weights: None) -> None:
         x = self.statistic(gradients, values)
         if self.unit > 1:
             x = x.unflatten(0, (-1, self.unit)).mean(1)
-        mean = x.mean(0)
-        delta = mean - self.mean
-        total = self.count + len(x)
-        self.squares = self.squares + (x - mean).square_().sum(0) + delta**2 * (self.count * len(x) / total)
-        self.mean = self.mean + delta * (len(x) / total)
-        self.count = total
+        if not self.count:
+            self.mean, self.squares = x.new_zeros(2, *x.shape[1:])
+        for one in x:
+            delta = one - self.mean
+            self.squares.addcmul_(delta, delta, value=self.count / (self.count + 1))
+            self.count += 1
+            self.mean.add_(delta, alpha=1 / self.count)
 
     def result(self) -> Tensor:
         return self.squares / self.count if self.variance else self.mean
