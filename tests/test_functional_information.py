@@ -211,8 +211,8 @@ def test_each_class_has_its_own_covariance():
 def test_chunks_change_nothing(internal_batch_size):
     method = FunctionalInformation(softmax_linear, COVARIANCES)
     target = torch.tensor([1, 0, 1])
-    expected = method.attribute(X, target, n_samples=12)
-    got = method.attribute(X, target, n_samples=12, internal_batch_size=internal_batch_size)
+    expected = method.attribute(X, target, n_samples=40)
+    got = method.attribute(X, target, n_samples=40, internal_batch_size=internal_batch_size)
     torch.testing.assert_close(got, expected, rtol=1e-10, atol=ROUNDING)
 
 

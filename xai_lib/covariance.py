@@ -124,10 +124,10 @@ class Dense(Covariance):
             )
 
     def _multiply(self, x: Tensor) -> Tensor:
-        return _product(self.matrices, x)
+        return _product(x, self.matrices)  # without a transpose, which is slower: the matrices are symmetric
 
     def _colour(self, noise: Tensor) -> Tensor:
-        return _product(self.roots, noise)
+        return _product(noise, self.roots.mT)
 
     def diagonal(self) -> Tensor:
         return self.matrices.diagonal(dim1=1, dim2=2)
@@ -156,9 +156,9 @@ def _regression(matrix: Tensor, fixed: Tensor) -> Tensor:
     return torch.linalg.solve(matrix[fixed][:, fixed], matrix[fixed][:, ~fixed]).T
 
 
-def _product(matrices: Tensor, x: Tensor) -> Tensor:
-    """Matrices (groups, i, j) times x (N, groups, j)."""
-    return torch.matmul(x.movedim(0, 1), matrices.mT).movedim(1, 0)
+def _product(x: Tensor, matrices: Tensor) -> Tensor:
+    """x (N, groups, i) times matrices (groups, i, j)."""
+    return torch.matmul(x.movedim(0, 1), matrices).movedim(1, 0)
 
 
 class LowRank(Covariance):

@@ -5,7 +5,7 @@ Gat, Calderon, Reichart, Hazan: A Functional Information Perspective on Model In
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial, reduce
+from functools import lru_cache, partial, reduce
 from numbers import Real
 from operator import mul
 from typing import Any
@@ -18,6 +18,7 @@ from xai_lib.covariance import Covariance, Dense
 from xai_lib.gradients import GradientMethod, Moments, Noise, Points, SamplingInfo, accumulate
 from xai_lib.outputs import Problem
 
+RUN = 16  # samples whose noise is coloured at once
 WEIGHTINGS = ("full", "gradient", "weighted-gradient")
 
 
@@ -146,7 +147,7 @@ class FunctionalInformation(GradientMethod):
             sigma = covariance.to(inputs) if held is None else covariance.to(inputs).condition(held)
             result = accumulate(
                 problem,
-                _points(inputs, sigma, noise, noise_scale),
+                _points(inputs, sigma, noise, noise_scale, n_samples),
                 n_samples,
                 partial(Moments, _statistic(sigma, self.output, weighting, held, summed), unit),
                 rows=rows,
@@ -199,11 +200,20 @@ def _mask(given: Tensor, inputs: Tensor) -> Tensor:
     return given.to(inputs.device)
 
 
-def _points(inputs: Tensor, sigma: Covariance, noise: Noise, noise_scale: float) -> Points:
+def _points(inputs: Tensor, sigma: Covariance, noise: Noise, noise_scale: float, n_samples: int) -> Points:
     """Points of N(x, noise_scale Sigma)."""
 
+    def coloured(rows: Tensor, samples: range) -> Tensor:
+        return sigma.colour(noise.draw(rows, samples, inputs))
+
+    @lru_cache(maxsize=1)
+    def run(number: int) -> Tensor:
+        """Noise that all inputs share: a product for many samples costs little more than one for a single sample."""
+        return coloured(torch.tensor([0]), range(n_samples)[RUN * number : RUN * (number + 1)])
+
     def points(rows: Tensor, samples: range) -> tuple[tuple[Tensor], None]:
-        return (inputs[rows] + noise_scale**0.5 * sigma.colour(noise.draw(rows, samples, inputs)),), None
+        drawn = torch.stack([run(k // RUN)[k % RUN] for k in samples]) if noise.shared else coloured(rows, samples)
+        return (torch.add(inputs[rows], drawn, alpha=noise_scale**0.5),), None
 
     return points
 

@@ -1,5 +1,6 @@
 """Benchmarks report ratios measured in one run; `make bench` writes them to a Markdown table."""
 
+import os
 import platform
 import statistics
 import time
@@ -34,7 +35,7 @@ def median_ratio(a: list[float], b: list[float]) -> float:
 @pytest.fixture(scope="session")
 def report():
     """Collects rows (what, measured, wanted) and writes them at the end."""
-    torch.set_num_threads(2)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     rows: list[tuple[str, str, str]] = []
     yield lambda *row: (rows.append(row), print(" | ".join(row)))
     header = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
