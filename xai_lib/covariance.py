@@ -111,7 +111,7 @@ class Dense(Covariance):
         self.groups, self.size = self.matrices.shape[:2]
         if not self.matrices.isfinite().all():
             raise ValueError("covariance contains NaN or infinity, expected finite values.")
-        asymmetry = max((m - m.T).abs().max() / m.abs().max().clamp(min=1e-30) for m in self.matrices)
+        asymmetry = max((m - m.T).max() / m.abs().max().clamp(min=1e-30) for m in self.matrices)
         if asymmetry > 1e-4:
             raise ValueError(
                 f"covariance is not symmetric: it differs from its transpose by {asymmetry:.1e} of its size."
@@ -297,8 +297,12 @@ def _estimate(samples: Tensor, ridge: float, ledoit_wolf: bool, pooled: bool = F
     x = _centred(samples)
     x = x.reshape(1, -1, size) if pooled else x.movedim(1, 0)
     matrices = x.mT @ x / ((n - 1) * (parts if pooled else 1))
-    target = torch.eye(size).to(x) * matrices.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
+    diagonal = matrices.diagonal(dim1=1, dim2=2)  # a view: large matrices are changed where they lie
+    variance = diagonal.mean(1, keepdim=True)
     if ledoit_wolf:
         shares = [ledoit_wolf_shrinkage(part.cpu().numpy(), assume_centered=True) for part in x]
-        matrices = torch.lerp(matrices, target, torch.tensor(shares).to(x)[:, None, None])
-    return Dense(matrices + ridge * target)
+        shares = torch.tensor(shares).to(x)[:, None]
+        matrices *= 1 - shares[..., None]
+        diagonal += shares * variance
+    diagonal += ridge * variance
+    return Dense(matrices)
