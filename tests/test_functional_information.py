@@ -81,6 +81,19 @@ def test_weightings_have_the_closed_forms(weighting, expected):
     assert close(got, info, expected(torch.exp(X @ A + A @ SIGMA @ A / 2)[:, None]))
 
 
+@pytest.mark.parametrize("summed", [None, -1])
+def test_several_weightings_share_their_gradients(summed):
+    model, inputs, names = Logged(softmax_linear), X.view(-1, 1, 6), ("gradient", "full")
+    explain = FunctionalInformation(lambda z: model(z.flatten(1)), COVARIANCES).attribute
+    common = {"target": [1, 0, 1], "n_samples": 10, "summed": summed, "return_info": True}
+    maps, info = explain(inputs, weighting=names, **common)
+    assert sum(map(len, model.points)) == 10 * len(inputs)
+    for name, got, error in zip(names, maps, info.standard_error, strict=True):
+        expected, alone = explain(inputs, weighting=name, **common)
+        torch.testing.assert_close(got, expected, rtol=ROUNDING, atol=ROUNDING)
+        torch.testing.assert_close(error, alone.standard_error, rtol=ROUNDING, atol=ROUNDING)
+
+
 def test_log_sobolev_is_an_equality_for_exponentials():
     """Ent = I / 2 (appendix A.3), both estimated from the same 200,000 samples."""
     n = 200_000
@@ -211,8 +224,8 @@ def test_each_class_has_its_own_covariance():
 def test_chunks_change_nothing(internal_batch_size):
     method = FunctionalInformation(softmax_linear, COVARIANCES)
     target = torch.tensor([1, 0, 1])
-    expected = method.attribute(X, target, n_samples=12)
-    got = method.attribute(X, target, n_samples=12, internal_batch_size=internal_batch_size)
+    expected = method.attribute(X, target, n_samples=40)
+    got = method.attribute(X, target, n_samples=40, internal_batch_size=internal_batch_size)
     torch.testing.assert_close(got, expected, rtol=1e-10, atol=ROUNDING)
 
 
@@ -293,6 +306,7 @@ def test_embeddings_are_explained_through_captum():
     "change, error, sentence",
     [
         ({"weighting": "half"}, ValueError, "weighting is 'half'"),
+        ({"weighting": ()}, ValueError, "weighting is ()"),
         ({"noise_scale": -1.0}, ValueError, "noise_scale is -1.0"),
         ({"noise_scale": None}, ValueError, "noise_scale is None"),
         ({"n_samples": 0}, ValueError, "n_samples is 0"),

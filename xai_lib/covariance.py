@@ -111,7 +111,7 @@ class Dense(Covariance):
         self.groups, self.size = self.matrices.shape[:2]
         if not self.matrices.isfinite().all():
             raise ValueError("covariance contains NaN or infinity, expected finite values.")
-        asymmetry = max((m - m.T).abs().max() / m.abs().max().clamp(min=1e-30) for m in self.matrices)
+        asymmetry = max((m - m.T).max() / m.abs().max().clamp(min=1e-30) for m in self.matrices)
         if asymmetry > 1e-4:
             raise ValueError(
                 f"covariance is not symmetric: it differs from its transpose by {asymmetry:.1e} of its size."
@@ -124,10 +124,10 @@ class Dense(Covariance):
             )
 
     def _multiply(self, x: Tensor) -> Tensor:
-        return _product(self.matrices, x)
+        return _product(x, self.matrices)  # without a transpose, which is slower: the matrices are symmetric
 
     def _colour(self, noise: Tensor) -> Tensor:
-        return _product(self.roots, noise)
+        return _product(noise, self.roots.mT)
 
     def diagonal(self) -> Tensor:
         return self.matrices.diagonal(dim1=1, dim2=2)
@@ -156,9 +156,9 @@ def _regression(matrix: Tensor, fixed: Tensor) -> Tensor:
     return torch.linalg.solve(matrix[fixed][:, fixed], matrix[fixed][:, ~fixed]).T
 
 
-def _product(matrices: Tensor, x: Tensor) -> Tensor:
-    """Matrices (groups, i, j) times x (N, groups, j)."""
-    return torch.matmul(x.movedim(0, 1), matrices.mT).movedim(1, 0)
+def _product(x: Tensor, matrices: Tensor) -> Tensor:
+    """x (N, groups, i) times matrices (groups, i, j)."""
+    return torch.matmul(x.movedim(0, 1), matrices).movedim(1, 0)
 
 
 class LowRank(Covariance):
@@ -297,8 +297,12 @@ def _estimate(samples: Tensor, ridge: float, ledoit_wolf: bool, pooled: bool = F
     x = _centred(samples)
     x = x.reshape(1, -1, size) if pooled else x.movedim(1, 0)
     matrices = x.mT @ x / ((n - 1) * (parts if pooled else 1))
-    target = torch.eye(size).to(x) * matrices.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
+    diagonal = matrices.diagonal(dim1=1, dim2=2)  # a view: large matrices are changed where they lie
+    variance = diagonal.mean(1, keepdim=True)
     if ledoit_wolf:
         shares = [ledoit_wolf_shrinkage(part.cpu().numpy(), assume_centered=True) for part in x]
-        matrices = torch.lerp(matrices, target, torch.tensor(shares).to(x)[:, None, None])
-    return Dense(matrices + ridge * target)
+        shares = torch.tensor(shares).to(x)[:, None]
+        matrices *= 1 - shares[..., None]
+        diagonal += shares * variance
+    diagonal += ridge * variance
+    return Dense(matrices)

@@ -5,7 +5,7 @@ Gat, Calderon, Reichart, Hazan: A Functional Information Perspective on Model In
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial, reduce
+from functools import lru_cache, partial, reduce
 from numbers import Real
 from operator import mul
 from typing import Any
@@ -18,6 +18,7 @@ from xai_lib.covariance import Covariance, Dense
 from xai_lib.gradients import GradientMethod, Moments, Noise, Points, SamplingInfo, accumulate
 from xai_lib.outputs import Problem
 
+RUN = 16  # samples whose noise is coloured at once
 WEIGHTINGS = ("full", "gradient", "weighted-gradient")
 
 
@@ -87,7 +88,7 @@ class FunctionalInformation(GradientMethod):
         n_samples: int = 100,
         seed: int | Sequence[int] = 0,
         noise_scale: float = 1.0,
-        weighting: str = "full",
+        weighting: str | Sequence[str] = "full",
         given: Tensor | None = None,
         summed: int | None = None,
         antithetic: bool = False,
@@ -106,7 +107,8 @@ class FunctionalInformation(GradientMethod):
             seed: one integer gives every input the same noise, a sequence gives each input its own stream.
             noise_scale: factor on Sigma in sampling only; the published code has 0.15, the paper 1.
             weighting: "full"; or one part of it (columns 4 and 5 of figure 1): "gradient" takes `(grad f)_i^2 / f`,
-                without the product with Sigma, "weighted-gradient" takes `(Sigma grad f)_i`.
+                without the product with Sigma, "weighted-gradient" takes `(Sigma grad f)_i`. A sequence of these
+                gives a tuple of maps, all from the same gradients (`tolerance` looks at them together).
             given: features that are held fixed, a bool mask shaped as one input. The rest is sampled, and weighted,
                 by its conditional Gaussian (corollary 4.2); what is held gets 0.
             summed: the published code sums both factors over one axis, the channels (-3) or an embedding's
@@ -119,7 +121,7 @@ class FunctionalInformation(GradientMethod):
             show_progress: show a progress bar.
 
         Returns:
-            Attributions shaped as the inputs.
+            Attributions shaped as the inputs; for a sequence of weightings, and their standard errors too, a tuple.
 
         Raises:
             TypeError: the inputs are no single tensor, or the target has the wrong type.
@@ -127,8 +129,10 @@ class FunctionalInformation(GradientMethod):
         """
         if not isinstance(inputs, Tensor):
             raise TypeError(f"inputs is a {type(inputs).__name__}, expected a tensor: one Gaussian spans all features.")
-        if weighting not in WEIGHTINGS:
-            raise ValueError(f"weighting is {weighting!r}, expected one of {WEIGHTINGS}.")
+        single = isinstance(weighting, str)
+        weightings = (weighting,) if single else tuple(weighting)
+        if not weightings or not set(weightings) <= set(WEIGHTINGS):
+            raise ValueError(f"weighting is {weighting!r}, expected one or more of {WEIGHTINGS}.")
         if not isinstance(noise_scale, Real) or not 0 <= noise_scale < float("inf"):
             raise ValueError(f"noise_scale is {noise_scale!r}, expected a number of at least 0.")
         if antithetic and isinstance(n_samples, int) and n_samples % 2:
@@ -146,9 +150,9 @@ class FunctionalInformation(GradientMethod):
             sigma = covariance.to(inputs) if held is None else covariance.to(inputs).condition(held)
             result = accumulate(
                 problem,
-                _points(inputs, sigma, noise, noise_scale),
+                _points(inputs, sigma, noise, noise_scale, n_samples),
                 n_samples,
-                partial(Moments, _statistic(sigma, self.output, weighting, held, summed), unit),
+                partial(Moments, _statistic(sigma, self.output, weightings, held, summed), unit),
                 rows=rows,
                 internal_batch_size=internal_batch_size,
                 tolerance=tolerance,
@@ -158,6 +162,9 @@ class FunctionalInformation(GradientMethod):
             results.append((result.values[0], result.standard_error[0], result.n_samples))
         back = torch.cat(order).argsort()
         attributions, error, used = (torch.cat(parts)[back] for parts in zip(*results, strict=True))
+        if not single:
+            shape = len(inputs), len(weightings), *inputs.shape[1:]
+            attributions, error = (maps.view(shape).unbind(1) for maps in (attributions, error))
         return (attributions, SamplingInfo(error, used)) if return_info else attributions
 
     def _by_covariance(self, problem: Problem) -> Iterator[tuple[Tensor, Covariance]]:
@@ -199,19 +206,28 @@ def _mask(given: Tensor, inputs: Tensor) -> Tensor:
     return given.to(inputs.device)
 
 
-def _points(inputs: Tensor, sigma: Covariance, noise: Noise, noise_scale: float) -> Points:
+def _points(inputs: Tensor, sigma: Covariance, noise: Noise, noise_scale: float, n_samples: int) -> Points:
     """Points of N(x, noise_scale Sigma)."""
 
+    def coloured(rows: Tensor, samples: range) -> Tensor:
+        return sigma.colour(noise.draw(rows, samples, inputs))
+
+    @lru_cache(maxsize=1)
+    def run(number: int) -> Tensor:
+        """Noise that all inputs share: a product for many samples costs little more than one for a single sample."""
+        return coloured(torch.tensor([0]), range(n_samples)[RUN * number : RUN * (number + 1)])
+
     def points(rows: Tensor, samples: range) -> tuple[Tensor]:
-        return (inputs[rows] + noise_scale**0.5 * sigma.colour(noise.draw(rows, samples, inputs)),)
+        drawn = torch.stack([run(k // RUN)[k % RUN] for k in samples]) if noise.shared else coloured(rows, samples)
+        return (torch.add(inputs[rows], drawn, alpha=noise_scale**0.5),)
 
     return points
 
 
 def _statistic(
-    sigma: Covariance, output: str, weighting: str, held: Tensor | None, summed: int | None
+    sigma: Covariance, output: str, weightings: tuple[str, ...], held: Tensor | None, summed: int | None
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """What is averaged: `f (Sigma s)_i s_i` with s = grad log f = grad f / f, or one of its parts."""
+    """What is averaged: `f (Sigma s)_i s_i` with s = grad log f = grad f / f, or parts of it, one after the other."""
 
     def statistic(gradients: Tensor, values: Tensor) -> Tensor:
         values = values.view(*values.shape, *[1] * (gradients.ndim - 2))
@@ -223,13 +239,12 @@ def _statistic(
             f, s = values, torch.where(values > 0, gradients / values, 0)  # f = 0 is a minimum, so grad f = 0 there
         if held is not None:
             s = s.masked_fill(held, 0)
-        factors = [
-            s if weighting == "gradient" else sigma.multiply(s),
-            *([s] if weighting != "weighted-gradient" else []),
-        ]
+        weighted = s if weightings == ("gradient",) else sigma.multiply(s)
         if summed is not None:
             f = f / s.shape[summed]
-            factors = [factor.sum(summed, keepdim=True) for factor in factors]
-        return reduce(mul, factors, f).expand_as(s)
+            weighted, s = (factor.sum(summed, keepdim=True) for factor in (weighted, s))
+        factors = {"full": (weighted, s), "gradient": (s, s), "weighted-gradient": (weighted,)}
+        maps = [reduce(mul, factors[name], f).expand_as(gradients) for name in weightings]
+        return maps[0] if len(maps) == 1 else torch.cat(maps, 2)
 
     return statistic

@@ -209,7 +209,7 @@ class Moments:
         unit: samples that count as one independent draw: 2 for antithetic pairs.
         variance: return the variance (biased) of the statistic instead of its mean.
 
-    Chunks are merged by Chan's formula, which keeps the variance free of cancellation.
+    By Welford's formula, which keeps the variance free of cancellation: three passes over memory per sample.
     """
 
     def __init__(
@@ -219,18 +219,19 @@ class Moments:
         variance: bool = False,
     ) -> None:
         self.statistic, self.unit, self.variance, self.has_error = statistic, unit, variance, not variance
-        self.count, self.mean, self.squares = 0, 0.0, 0.0
+        self.count = 0
 
     def update(self, gradients: Tensor, values: Tensor, weights: None) -> None:
         x = self.statistic(gradients, values)
         if self.unit > 1:
             x = x.unflatten(0, (-1, self.unit)).mean(1)
-        mean = x.mean(0)
-        delta = mean - self.mean
-        total = self.count + len(x)
-        self.squares = self.squares + (x - mean).square_().sum(0) + delta**2 * (self.count * len(x) / total)
-        self.mean = self.mean + delta * (len(x) / total)
-        self.count = total
+        if not self.count:
+            self.mean, self.squares = x.new_zeros(2, *x.shape[1:])
+        for one in x:
+            delta = one - self.mean
+            self.squares.addcmul_(delta, delta, value=self.count / (self.count + 1))
+            self.count += 1
+            self.mean.add_(delta, alpha=1 / self.count)
 
     def result(self) -> Tensor:
         return self.squares / self.count if self.variance else self.mean
@@ -265,11 +266,8 @@ class Noise:
     def draw(self, rows: Tensor, samples: range, like: Tensor, element: int = 0) -> Tensor:
         """Noise for inputs `rows` shaped and typed as `like`, (K, b, ...), or (K, 1, ...) where all share it."""
         seeds = self.seeds if self.shared else [self.seeds[r] for r in rows.tolist()]
-        return torch.stack([self._sample(seeds, k, like[0], element) for k in samples])
-
-    def _sample(self, seeds: list[int], sample: int, like: Tensor, element: int) -> Tensor:
-        drawn = {seed: self._one(seed, sample, like, element) for seed in set(seeds)}
-        return torch.stack([drawn[seed] for seed in seeds])
+        drawn = {(k, seed): self._one(seed, k, like[0], element) for k in samples for seed in set(seeds)}
+        return torch.stack([drawn[k, seed] for k in samples for seed in seeds]).unflatten(0, (len(samples), -1))
 
     def _one(self, seed: int, sample: int, like: Tensor, element: int) -> Tensor:
         draw, sign = (sample // 2, 1 - 2 * (sample % 2)) if self.antithetic else (sample, 1)

@@ -10,7 +10,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from xai_lib.datasets.archives import load_animals, load_cifar10_batches, load_commands, load_imdb
+from xai_lib.datasets.archives import load_animals, load_cifar10_batches, load_commands, load_imdb, pair_animals
 
 
 @pytest.fixture
@@ -88,6 +88,18 @@ def test_animals_and_a_choice_that_misses_one(data):
     torch.testing.assert_close(animals.inputs[:, 0, 0, 0] * 255, torch.tensor([0.0, 120]), atol=1.5, rtol=0)
     assert animals.inputs.shape == (2, 3, 32, 32) and animals.labels.tolist() == [0, 2]
     assert animals.names == ("Bear", "Lion", "Zebra")
+
+
+def test_pairs_of_animals_are_two_halves_of_two_classes(data):
+    for level, name in enumerate(("Bear", "Lion", "Owl", "Zebra")):
+        (data / "animals/test" / name).mkdir(parents=True)
+        Image.new("RGB", (90, 70), (60 * level,) * 3).save(data / f"animals/test/{name}/1.jpg")
+    pairs = pair_animals(2, size=32)
+    assert pairs.images.shape == (2, 3, 32, 32) and pairs.names == ("Bear", "Lion", "Owl", "Zebra")
+    assert pairs.labels.tolist() == [[0, 2], [1, 3]]
+    assert (pairs.masks.sum(1) == 1).all() and pairs.masks[0, 0, :, :16].all()
+    of_label = (pairs.masks * pairs.labels[..., None, None]).sum(1, keepdim=True)  # of the animal at each pixel
+    torch.testing.assert_close(pairs.images * 255, 60.0 * of_label.expand(-1, 3, -1, -1), atol=1.5, rtol=0)
 
 
 @pytest.mark.parametrize("load", [load_cifar10_batches, load_commands, load_imdb, load_animals])

@@ -8,8 +8,11 @@
 `make data PROFILE=paper` fetches the first three (`xai_lib.datasets.download`) and says where the last one goes.
 """
 
+from typing import NamedTuple
+
 import torch
 import torchvision
+from torch import Tensor
 
 from xai_lib.datasets.folders import Labelled, by_folder, data_folder, find, read_image, read_sound, read_words, spread
 
@@ -64,3 +67,31 @@ def load_animals(split: str, n: int | None = None, size: int = 224) -> Labelled:
     """
     files, labels, names = by_folder(sorted(find(ANIMALS).glob(f"{split}/*/*.jpg")), n)
     return Labelled(torch.stack([read_image(f, size) for f in files]), labels, names)
+
+
+class Pairs(NamedTuple):
+    """n images of two animals of different classes.
+
+    Attributes:
+        images: (n, 3, size, size) in [0, 1].
+        labels: indices of the left and the right animal in `names`, (n, 2).
+        masks: the halves, (n, 2, size, size) bool.
+        names: all classes.
+    """
+
+    images: Tensor
+    labels: Tensor
+    masks: Tensor
+    names: tuple[str, ...]
+
+
+def pair_animals(n: int, size: int = 224) -> Pairs:
+    """The middle halves of two test photographs side by side, as the data do not say which show two animals.
+
+    Raises:
+        FileNotFoundError: the folder is missing.
+    """
+    images, labels, names = load_animals("test", 2 * n, size)  # sorted by class, so those n apart differ in it
+    middles = images[..., size // 4 : size // 4 + size // 2]
+    left = (torch.arange(size) < size // 2).expand(n, size, size)
+    return Pairs(torch.cat([middles[:n], middles[n:]], 3), labels.view(2, n).T, torch.stack([left, ~left], 1), names)
