@@ -23,7 +23,7 @@ Verdict = Literal["reproduced", "undecided", "not reproduced", "wrong as printed
 Interval = Sequence[float]
 
 DIGITS = 10  # significant digits of every stored float
-DPI = 120
+DPI = 110
 TOLERANCE = 1e-2  # of a column's largest absolute value
 
 

@@ -29,7 +29,7 @@ def use_style() -> None:
             "axes.titlesize": 11,
             "axes.labelsize": 11,
             "figure.constrained_layout.use": True,
-            "figure.dpi": 80,  # of the copies inside the notebook
+            "figure.dpi": 72,  # of the copies inside the notebook
             "image.interpolation": "bicubic",
             "legend.frameon": False,
             "svg.hashsalt": "xai_lib",
