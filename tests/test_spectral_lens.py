@@ -189,6 +189,7 @@ def test_memory_does_not_grow_with_samples(method):
         settings = {"sigma_max": S, "n_samples": n_samples, "n_scales": 3, "internal_batch_size": 4}
         return most_numbers_held(known["quadratic"].forward, lambda f: method(f, "score").attribute(X, **settings))
 
+    assert peak(81) <= peak(21) + 4 * 6  # the allotment may fill one more batch of 4 points of 6 numbers
     assert peak(641) == peak(81)  # both fill whole batches of 4 points
 
 

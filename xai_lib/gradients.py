@@ -95,6 +95,19 @@ def accumulate(
         errors = [f.standard_error() for f in folds] if folds[0].has_error else None
         finished.append((rows, [f.result() for f in folds], errors, used))
 
+    def settle(folds: list, rows: Tensor, used: int) -> tuple[list, Tensor]:
+        """Finish the inputs that have their samples, or are precise, and return the others."""
+        done = counts[rows] == used
+        if tolerance and used % CHECK_EVERY == 0:
+            done = done | _precise(folds, tolerance)
+        if done.all():
+            finish(rows, folds, used)
+            return [], rows[:0]
+        if done.any():
+            finish(rows[done], [f.take(done) for f in folds], used)
+            return [f.take(~done) for f in folds], rows[~done]
+        return folds, rows
+
     blocks = problem.rows(limit) if rows is None else rows.split(limit)
     with tqdm(total=sum(int(counts[b].sum()) for b in blocks), disable=not show_progress, unit="gradient") as progress:
         for rows in blocks:
@@ -106,15 +119,7 @@ def accumulate(
                 update(folds, rows, range(start, stop))
                 progress.update((stop - start) * len(rows))
                 start = stop
-                done = counts[rows] == start
-                if tolerance and start % CHECK_EVERY == 0:
-                    done = done | _precise(folds, tolerance)
-                if done.all():
-                    finish(rows, folds, start)
-                    break
-                if done.any():
-                    finish(rows[done], [f.take(done) for f in folds], start)
-                    rows, folds = rows[~done], [f.take(~done) for f in folds]
+                folds, rows = settle(folds, rows, start)
 
     order = torch.cat([rows for rows, *_ in finished]).argsort()
 
@@ -226,7 +231,7 @@ class Moments:
         if self.unit > 1:
             x = x.unflatten(0, (-1, self.unit)).mean(1)
         if not self.count:
-            self.mean, self.squares = x.new_zeros(2, *x.shape[1:])
+            self.mean, self.squares = torch.zeros_like(x[0]), torch.zeros_like(x[0])
         for one in x:
             delta = one - self.mean
             self.squares.addcmul_(delta, delta, value=self.count / (self.count + 1))

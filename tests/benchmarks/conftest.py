@@ -1,6 +1,5 @@
 """Benchmarks report ratios measured in one run; `make bench` writes them to a Markdown table."""
 
-import os
 import platform
 import statistics
 import time
@@ -9,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from xai_lib.reproduce.runner import cores
 
 TABLE = Path(__file__).with_name("RESULTS.md")
 ROUNDS = 7
@@ -35,7 +36,7 @@ def median_ratio(a: list[float], b: list[float]) -> float:
 @pytest.fixture(scope="session")
 def report():
     """Collects rows (what, measured, wanted) and writes them at the end."""
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(cores())
     rows: list[tuple[str, str, str]] = []
     yield lambda *row: (rows.append(row), print(" | ".join(row)))
     header = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"

@@ -12,6 +12,7 @@ import torchvision
 from tests.benchmarks.conftest import interleaved, median_ratio
 from xai_lib.baselines import SmoothGrad
 from xai_lib.blur_ig import BlurIG
+from xai_lib.reproduce.runner import cores
 
 BATCH, SAMPLES = 8, 4
 
@@ -121,7 +122,7 @@ def in_a_fresh_process(function, *args):
 
 def peak_memory(explain):
     """Kilobytes that a process had in memory at most, beyond what it had before it explained (Linux)."""
-    torch.set_num_threads(2)
+    torch.set_num_threads(cores())
     model, images = squeezenet(), eight_images()
     before = resident("VmRSS")
     explain(model, images)

@@ -58,7 +58,7 @@ def reproduce(
     folder = jobs[0].target.parent
     with _locked(folder), _signals() as received:
         _recover(folder)
-        outcomes = _build(root, jobs, at_once or max(1, _cores() // THREADS), timeout, received)
+        outcomes = _build(root, jobs, at_once or max(1, cores() // THREADS), timeout, received)
         write_gallery(folder)
         _print_table(outcomes)
         _print_comparison(root, outcomes)
@@ -255,7 +255,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
 
 
-def _cores() -> int:
+def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from xai_lib.gradients import Moments, Noise, Points, accumulate, like_inputs
 from xai_lib.outputs import Problem, check_count
-from xai_lib.spectral_lens.sampling import ByLogProbability, along, check_noise, noisy, square
+from xai_lib.spectral_lens.sampling import ByLogProbability, along, check_noise, noisy, square, unperturbed
 
 
 class _Family(ByLogProbability):
@@ -42,11 +42,7 @@ class VG(_Family):
     ) -> Any:
         """Attribute the target's output to the inputs (B, ...), in one gradient per input."""
         problem = self._pose(inputs, target, additional_forward_args, internal_batch_size)
-
-        def points(rows: Tensor, samples: range) -> tuple[Tensor, ...]:
-            return tuple(x[rows][None] for x in problem.inputs)
-
-        return self._mean(inputs, problem, points, 1, internal_batch_size)
+        return self._mean(inputs, problem, unperturbed(problem), 1, internal_batch_size)
 
 
 class SG(_Family):

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from xai_lib.gradients import Moments, Noise, Points, accumulate, like_inputs
 from xai_lib.outputs import Problem, batch_size, check_count
-from xai_lib.spectral_lens.sampling import ByLogProbability, along, check_noise, noisy, square
+from xai_lib.spectral_lens.sampling import ByLogProbability, along, check_noise, noisy, square, unperturbed
 
 PILOT = 4  # a quarter of the samples tells how far the squares scatter at each scale
 
@@ -220,7 +220,7 @@ def _stacks(
                     a.merged(b) for a, b in zip(first, _squares(block, draw(first=pilot), more, limit), strict=True)
                 ]
             clean = problem.take(rows)
-            at_zero = _squares(clean, lambda r, s, clean=clean: tuple(x[r][None] for x in clean.inputs), 1, limit)
+            at_zero = _squares(clean, unperturbed(clean), 1, limit)
             progress.update(len(rows) * n_samples)
             yield tuple(_stack(scales, zero, squares) for zero, squares in zip(at_zero, found, strict=True))
 

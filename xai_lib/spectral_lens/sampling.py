@@ -34,6 +34,11 @@ def noisy(problem: Problem, scale: Tensor, sigma_max: float, noise: str, drawn: 
     return points
 
 
+def unperturbed(problem: Problem) -> Points:
+    """The inputs themselves, for a single sample."""
+    return lambda rows, samples: tuple(x[rows][None] for x in problem.inputs)
+
+
 def check_noise(sigma_max: float, noise: str) -> None:
     if not (isinstance(sigma_max, Real) and 0 < sigma_max < float("inf")):
         raise ValueError(f"sigma_max is {sigma_max!r}, expected a positive number in units of the input.")
