@@ -6,6 +6,7 @@ A method chooses where the model is probed (`points`), what is made of the gradi
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -122,9 +123,11 @@ def accumulate(
                 folds, rows = settle(folds, rows, start)
 
     order = torch.cat([rows for rows, *_ in finished]).argsort()
+    as_finished = bool((order.diff() == 1).all())
 
     def in_order(parts: list[list[Tensor]]) -> tuple[Tensor, ...]:
-        return tuple(torch.cat(tensors)[order] for tensors in zip(*parts, strict=True))
+        whole = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        return tuple(whole) if as_finished else tuple(tensor[order] for tensor in whole)
 
     return Result(
         in_order([values for _, values, _, _ in finished]),
@@ -249,8 +252,8 @@ class Moments:
 
     def take(self, rows: Tensor) -> "Moments":
         """The moments of some of the inputs."""
-        part = Moments(self.statistic, self.unit, self.variance)
-        part.count, part.mean, part.squares = self.count, self.mean[rows], self.squares[rows]
+        part = copy(self)
+        part.mean, part.squares = self.mean[rows], self.squares[rows]
         return part
 
 
@@ -271,14 +274,18 @@ class Noise:
     def draw(self, rows: Tensor, samples: range, like: Tensor, element: int = 0) -> Tensor:
         """Noise for inputs `rows` shaped and typed as `like`, (K, b, ...), or (K, 1, ...) where all share it."""
         seeds = self.seeds if self.shared else [self.seeds[r] for r in rows.tolist()]
-        drawn = {(k, seed): self._one(seed, k, like[0], element) for k in samples for seed in set(seeds)}
-        return torch.stack([drawn[k, seed] for k in samples for seed in seeds]).unflatten(0, (len(samples), -1))
+        distinct = list(dict.fromkeys(seeds))
+        noise = like.new_empty(len(samples), len(distinct), *like.shape[1:])
+        for sample, drawn in zip(samples, noise, strict=True):
+            for seed, one in zip(distinct, drawn, strict=True):
+                self._fill(one, seed, sample, element)
+        return noise if len(distinct) == len(seeds) else noise[:, [distinct.index(seed) for seed in seeds]]
 
-    def _one(self, seed: int, sample: int, like: Tensor, element: int) -> Tensor:
-        draw, sign = (sample // 2, 1 - 2 * (sample % 2)) if self.antithetic else (sample, 1)
-        generator = generator_of(like.device, seed, draw, element)
-        noise = torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
-        return noise if sign == 1 else -noise
+    def _fill(self, one: Tensor, seed: int, sample: int, element: int) -> None:
+        draw, negative = (sample // 2, sample % 2) if self.antithetic else (sample, 0)
+        one.normal_(generator=generator_of(one.device, seed, draw, element))
+        if negative:
+            one.neg_()
 
 
 @dataclass

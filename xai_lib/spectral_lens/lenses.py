@@ -15,6 +15,7 @@ from xai_lib.outputs import Problem, batch_size, check_count
 from xai_lib.spectral_lens.sampling import ByLogProbability, along, check_noise, noisy, square, unperturbed
 
 PILOT = 4  # a quarter of the samples tells how far the squares scatter at each scale
+SIDE_BY_SIDE = 4  # inputs whose stacks are in memory at once, at least: those of one seed share what is drawn
 
 
 class Stack(NamedTuple):
@@ -90,7 +91,7 @@ class SpectralLens(ByLogProbability):
         stacks = _stacks(problem, scales, n_samples, sigma_max, noise, seed, q, limit, show_progress)
 
         def mixture(stack: Stack) -> Tensor:
-            return (along(q, stack.squares[0]) * stack.squares).sum(1)
+            return torch.einsum("a,ba...->b...", q.to(stack.squares), stack.squares)
 
         return _gathered(inputs, stacks, mixture, return_stack)
 
@@ -169,21 +170,30 @@ class _Squares(NamedTuple):
     scatter: Tensor  # (V, ...)
     count: Tensor  # (V, 1, ...)
 
-    def merged(self, other: "_Squares") -> "_Squares":
-        """Of both sets of draws together (Chan's formula)."""
-        count, gap = self.count + other.count, other.mean - self.mean
-        scatter = self.scatter + other.scatter + gap**2 * self.count * other.count / count
-        return _Squares(self.mean + gap * other.count / count, scatter, count)
+    def merge_(self, other: "_Squares") -> "_Squares":
+        """Of both sets of draws together (Chan's formula), in the memory of both."""
+        count = self.count + other.count
+        share = other.count / count
+        gap = other.mean.sub_(self.mean)
+        mean = self.mean.addcmul_(gap, share)
+        scatter = self.scatter.add_(other.scatter).addcmul_(gap.square_(), self.count * share)
+        return _Squares(mean, scatter, count)
+
+
+class _Scatter(Moments):
+    """Moments of the squares that give the sum of squared deviations itself in place of the standard error."""
+
+    def __init__(self) -> None:
+        super().__init__(square)
+
+    def standard_error(self) -> Tensor:
+        return self.squares
 
 
 def _squares(problem: Problem, points: Points, n_samples: int | Tensor, limit: int) -> list[_Squares]:
     """Mean squared gradients of a problem's inputs, one entry per tensor."""
-    mean, error, count = accumulate(problem, points, n_samples, lambda: Moments(square), internal_batch_size=limit)
-    found = []
-    for m, e in zip(mean, error, strict=True):
-        n = along(count, m)
-        found.append(_Squares(m, (e**2 * n * (n - 1)).nan_to_num(0.0), n))
-    return found
+    means, scatters, count = accumulate(problem, points, n_samples, _Scatter, internal_batch_size=limit)
+    return [_Squares(m, s, along(count, m)) for m, s in zip(means, scatters, strict=True)]
 
 
 def _stacks(
@@ -204,12 +214,15 @@ def _stacks(
     n = len(scales) - 1
     own = Noise(seed, len(problem)).seeds
     with tqdm(total=len(problem) * n_samples, disable=not show_progress, unit="gradient") as progress:
-        for rows in problem.rows(max(1, limit // n)):
-            block = problem.take(rows.repeat_interleave(n))
-            seeds = [own[row if len(own) > 1 else 0] for row in rows.tolist() for _ in range(n)]
-            if prior is not None:  # noise of its own at each scale
-                seeds = [int(np.random.SeedSequence((s, j % n)).generate_state(1)[0]) for j, s in enumerate(seeds)]
-            draw = partial(noisy, block, scales[1:].repeat(len(rows)), sigma_max, noise, Noise(seeds, len(block)))
+        for rows in problem.rows(max(SIDE_BY_SIDE, limit // n)):
+            block = problem.take(rows.repeat(n))
+            seeds = [(own[row if len(own) > 1 else 0], j) for j in range(n) for row in rows.tolist()]
+            if prior is None:
+                seeds = [seed for seed, _ in seeds]
+            else:  # noise of its own at each scale
+                seeds = [int(np.random.SeedSequence(pair).generate_state(1)[0]) for pair in seeds]
+            at = scales[1:].repeat_interleave(len(rows))
+            draw = partial(noisy, block, at, sigma_max, noise, Noise(seeds, len(block)))
             if prior is None:
                 found = _squares(block, draw(), (n_samples - 1) // n, limit)
             else:
@@ -217,7 +230,7 @@ def _stacks(
                 first = _squares(block, draw(), pilot, limit)
                 more = _allotted(first, prior[1:], n_samples - 1 - n * pilot)
                 found = [
-                    a.merged(b) for a, b in zip(first, _squares(block, draw(first=pilot), more, limit), strict=True)
+                    a.merge_(b) for a, b in zip(first, _squares(block, draw(first=pilot), more, limit), strict=True)
                 ]
             clean = problem.take(rows)
             at_zero = _squares(clean, unperturbed(clean), 1, limit)
@@ -226,9 +239,9 @@ def _stacks(
 
 
 def _stack(scales: Tensor, zero: _Squares, found: _Squares) -> Stack:
-    """One stack of scale 0, (b, ...), and the others, (b n, ...)."""
-    squares, scatter, count = (t.unflatten(0, (len(zero.mean), -1)) for t in found)
-    error = (scatter / (count - 1) / count).sqrt()
+    """One stack of scale 0, (b, ...), and the others, (n b, ...)."""
+    squares, scatter, count = (t.unflatten(0, (-1, len(zero.mean))).transpose(0, 1) for t in found)
+    error = scatter.div_((count - 1) * count).sqrt_()
     return Stack(
         scales,
         torch.cat([zero.mean[:, None], squares], 1),
@@ -238,12 +251,12 @@ def _stack(scales: Tensor, zero: _Squares, found: _Squares) -> Stack:
 
 
 def _allotted(pilot: list[_Squares], prior: Tensor, n_samples: int) -> Tensor:
-    """How many of `n_samples` more draws each input takes at each scale, (b n,): at least one.
+    """How many of `n_samples` more draws each input takes at each scale, (n b,): at least one.
 
     In all, pilot included, numbers are as near as can be to the prior times the standard deviation of the squares.
     """
     deviation = sum((p.scatter / (p.count - 1)).flatten(1).sum(1) for p in pilot).sqrt().cpu().double()
-    wish = prior.double() * deviation.view(-1, len(prior))
+    wish = prior.double() * deviation.view(len(prior), -1).T
     wish = torch.where(wish.sum(1, keepdim=True) > 0, wish, torch.ones_like(wish))
     wish = wish / wish.sum(1, keepdim=True)
     drawn = float(pilot[0].count.flatten()[0])
@@ -252,7 +265,7 @@ def _allotted(pilot: list[_Squares], prior: Tensor, n_samples: int) -> Tensor:
     counts = wish.floor()
     left = (n_samples - len(prior) - counts.sum(1, keepdim=True)).round()
     rank = (wish - counts).argsort(dim=1, descending=True, stable=True).argsort(1)
-    return (1 + counts + (rank < left)).flatten().long()
+    return (1 + counts + (rank < left)).T.flatten().long()
 
 
 def _scales(n_scales: int, sigma_max: float, noise: str) -> Tensor:

@@ -20,15 +20,14 @@ class ByLogProbability(GradientMethod):
 def noisy(problem: Problem, scale: Tensor, sigma_max: float, noise: str, drawn: Noise, first: int = 0) -> Points:
     """Inputs under noise of their own scales (B,), from sample number `first`."""
     keep = 1 - scale if noise == "convex" else torch.ones_like(scale)
+    centres = [along(keep, x) * x for x in problem.inputs]
+    spreads = [along(sigma_max * scale, x) for x in problem.inputs]
 
     def points(rows: Tensor, samples: range) -> tuple[Tensor, ...]:
         samples = range(samples.start + first, samples.stop + first)
-        at = rows.cpu()
         return tuple(
-            torch.addcmul(
-                along(keep[at], x) * x[rows], along(sigma_max * scale[at], x), drawn.draw(rows, samples, x, i)
-            )
-            for i, x in enumerate(problem.inputs)
+            torch.addcmul(centre[rows], spread[rows], drawn.draw(rows, samples, centre, i))
+            for i, (centre, spread) in enumerate(zip(centres, spreads, strict=True))
         )
 
     return points
