@@ -43,15 +43,22 @@ def low_pass(attributions: Tensor, sigma: float | Sequence[float], disk: bool = 
     """
     _check_maps(attributions)
     cuts = _checked_cutoffs(sigma, attributions)
-    with torch.autocast(attributions.device.type, enabled=False):  # exact when the model runs in bfloat16
-        kind = float(cuts.max()), attributions.dtype, attributions.device
+    # Channels-last maps stay as they are: rows of pixels of c channels, where other maps have rows of plain numbers.
+    channels_last = attributions.is_contiguous(memory_format=torch.channels_last)
+    maps = attributions.movedim(1, -1) if channels_last else attributions[..., None]  # (..., H, W, c)
+    row = maps.shape[-2:]
+    with torch.autocast(maps.device.type, enabled=False):  # exact when the model runs in bfloat16
+        kind = float(cuts.max()), maps.dtype, maps.device
         (rows, row_waves), (columns, column_waves) = (_waves(n, *kind) for n in attributions.shape[-2:])
-        spectrum = row_waves.mT @ attributions @ column_waves
-        if not spectrum.isfinite().all():  # sums of a map's entries, finite only if all of these are
+        half = (row_waves.mT @ maps.flatten(-2)).unflatten(-1, row).mT.contiguous()  # (..., m, c, W)
+        spectrum = half @ column_waves
+        if not spectrum[..., 0].isfinite().all():  # sums of a map's entries, finite only if all of these are
             raise ValueError("attributions contains NaN or infinity, expected finite values.")
         size = torch.hypot(rows[:, None], columns) if disk else torch.maximum(rows[:, None], columns)
-        mask = (size <= cuts[:, None, None]).view(len(cuts), *[1] * (attributions.ndim - 2), *size.shape)
-        maps = row_waves @ (spectrum * mask) @ column_waves.mT
+        mask = (size <= cuts[:, None, None]).view(len(cuts), *[1] * (maps.ndim - 3), len(rows), 1, len(columns))
+        half = (spectrum * mask) @ column_waves.mT
+        maps = (row_waves @ half.mT.flatten(-2)).unflatten(-1, row)
+    maps = maps.movedim(-1, -3) if channels_last else maps[..., 0]
     return maps[0] if isinstance(sigma, Real) else maps
 
 
