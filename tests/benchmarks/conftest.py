@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 
 from xai_lib.reproduce.runner import cores
 
@@ -31,6 +32,29 @@ def interleaved(*functions: Callable[[], object]) -> list[list[float]]:
 def median_ratio(a: list[float], b: list[float]) -> float:
     """Median over the rounds of a / b."""
     return statistics.median(x / y for x, y in zip(a, b, strict=True))
+
+
+def squeezenet():
+    """With random weights, in the layout in which it is fastest on a CPU."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = torchvision.models.squeezenet1_1(num_classes=10).eval()
+    return model.to(memory_format=torch.channels_last)
+
+
+def eight_images():
+    return torch.rand(8, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+
+
+def raw_gradients(model, images, n, log_probability=False):
+    """Gradients at the images, `n` times each, of a logit or log-probability: nothing around them but a copy."""
+    for _ in range(n):
+        x = images.clone().requires_grad_()
+        logits = model(x)
+        torch.autograd.grad((logits.log_softmax(1) if log_probability else logits)[:, 0].sum(), x)
+
+
+model, images = pytest.fixture(scope="module")(squeezenet), pytest.fixture(scope="module")(eight_images)
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,7 @@
 from functools import partial
 
 import captum.attr
-import pytest
 import torch
-import torchvision
 
 from tests.benchmarks.conftest import interleaved, median_ratio
 from xai_lib.forgrad import FORGrad, low_pass, optimal_cutoff
@@ -13,18 +11,6 @@ from xai_lib.metrics import faithfulness, mean_blur
 from xai_lib.outputs import batch_size
 
 SIGMAS = (1, 2, 4, 6, 9, 13, 20, 31, 47, 73, 90, 112)
-
-
-@pytest.fixture(scope="module")
-def model():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return torchvision.models.squeezenet1_1(num_classes=10).eval().to(memory_format=torch.channels_last)
-
-
-@pytest.fixture(scope="module")
-def images():
-    return torch.rand(8, 3, 224, 224, generator=torch.Generator().manual_seed(0))
 
 
 def test_filtering_is_cheap(model, images, report):

@@ -5,7 +5,7 @@ import torch
 import torchvision
 from torch import nn
 
-from tests.benchmarks.conftest import interleaved, median_ratio
+from tests.benchmarks.conftest import interleaved, median_ratio, raw_gradients
 from xai_lib.functional_information import FunctionalInformation
 from xai_lib.metrics import negative_perturbation
 from xai_lib.models.sample import cifar10_cnn
@@ -37,19 +37,13 @@ def built(build) -> nn.Module:
         return build().eval()
 
 
-def raw_gradients(model, images, samples):
-    for _ in range(samples):
-        x = images.clone().requires_grad_()
-        torch.autograd.grad(model(x).log_softmax(1)[:, 0].sum(), x)
-
-
 def test_beside_gradients_and_products(images, sigma, report):
     """Each sample needs L eps, which one seed shares among the inputs, and Sigma g of every input."""
     model, method = built(cifar10_cnn), FunctionalInformation(built(cifar10_cnn), sigma)
     root, gradients = torch.linalg.cholesky(sigma), images.flatten(1)
 
     def needed():
-        raw_gradients(model, images, SAMPLES)
+        raw_gradients(model, images, SAMPLES, log_probability=True)
         for _ in range(SAMPLES):
             gradients @ sigma
         gradients[:SAMPLES] @ root
@@ -67,7 +61,7 @@ def test_beside_the_gradients_of_a_resnet(images, sigma, report):
     explain = FunctionalInformation(model, sigma).attribute
     ours, raw = interleaved(
         lambda: explain(images[:16], 0, n_samples=SAMPLES, internal_batch_size=16),
-        lambda: raw_gradients(model, images[:16], SAMPLES),
+        lambda: raw_gradients(model, images[:16], SAMPLES, log_probability=True),
     )
     what = "functional information, gradients a second over the raw rate (ResNet-18, 3072 x 3072)"
     report(what, f"{median_ratio(raw, ours):.3f}", ">= 0.90")

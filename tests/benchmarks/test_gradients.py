@@ -9,22 +9,12 @@ import pytest
 import torch
 import torchvision
 
-from tests.benchmarks.conftest import interleaved, median_ratio
+from tests.benchmarks.conftest import eight_images, interleaved, median_ratio, raw_gradients, squeezenet
 from xai_lib.baselines import SmoothGrad
 from xai_lib.blur_ig import BlurIG
 from xai_lib.reproduce.runner import cores
 
 BATCH, SAMPLES = 8, 4
-
-
-def squeezenet():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return torchvision.models.squeezenet1_1(num_classes=10).eval()
-
-
-def eight_images():
-    return torch.rand(BATCH, 3, 224, 224, generator=torch.Generator().manual_seed(0))
 
 
 def smooth_grad(model, images):
@@ -49,13 +39,6 @@ PAIRS = [
     (smooth_grad, noise_tunnel, "SmoothGrad, {} over Captum's NoiseTunnel"),
     (blur_ig, integrated_gradients, "BlurIG, {} over Captum's integrated gradients"),
 ]
-model, images = pytest.fixture(scope="module")(squeezenet), pytest.fixture(scope="module")(eight_images)
-
-
-def raw_gradients(model, images):
-    for _ in range(SAMPLES):
-        x = images.clone().requires_grad_()
-        torch.autograd.grad(model(x)[:, 0].sum(), x)
 
 
 def test_engine_efficiency(model, images, report):
@@ -63,7 +46,7 @@ def test_engine_efficiency(model, images, report):
     explain = SmoothGrad(model).attribute
     engine, raw = interleaved(
         lambda: explain(images, 0, n_samples=10 * SAMPLES, internal_batch_size=BATCH),
-        lambda: [raw_gradients(model, images) for _ in range(10)],
+        lambda: raw_gradients(model, images, 10 * SAMPLES),
     )
     report(
         "SmoothGrad, gradients a second over the raw rate (SqueezeNet, 224)",
@@ -88,7 +71,7 @@ def test_engine_efficiency_on_a_gpu(precision, report):
     explain = SmoothGrad(model).attribute
     engine, raw = interleaved(
         lambda: finished(lambda: explain(x, 0, n_samples=10 * SAMPLES, internal_batch_size=len(x))),
-        lambda: finished(lambda: [raw_gradients(model, x) for _ in range(10)]),
+        lambda: finished(lambda: raw_gradients(model, x, 10 * SAMPLES)),
     )
     what = f"SmoothGrad, gradients a second over the raw rate (ResNet-50, 224, {precision} on a GPU)"
     report(what, f"{median_ratio(raw, engine):.3f}", ">= 0.95")
@@ -98,7 +81,7 @@ def test_blur_ig_efficiency(model, images, report):
     explain = BlurIG(model, output="score").attribute
     engine, raw = interleaved(
         lambda: explain(images, 0, n_steps=5 * SAMPLES, internal_batch_size=BATCH),
-        lambda: [raw_gradients(model, images) for _ in range(5)],
+        lambda: raw_gradients(model, images, 5 * SAMPLES),
     )
     report("BlurIG, gradients a second over the raw rate (SqueezeNet, 224)", f"{median_ratio(raw, engine):.3f}", "")
 

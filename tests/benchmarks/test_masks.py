@@ -2,35 +2,16 @@
 
 import pytest
 import torch
-import torchvision
 
-from tests.benchmarks.conftest import interleaved, median_ratio
+from tests.benchmarks.conftest import interleaved, median_ratio, raw_gradients
 from xai_lib.datasets.folders import load_cifar10
 from xai_lib.masks import L1, Clusters, Constant, MatchingPursuit, OutputChange
 from xai_lib.models import load_model
 from xai_lib.rate_distortion import RDE, CartoonX, PixelRDE
 
-SAMPLES, STEPS = 64, 2
+BATCH, SAMPLES, STEPS = 8, 64, 2
 PAPER = {"steps": 2000, "step": 0.003, "samples": 64}
 METHODS = {PixelRDE: 0.6, CartoonX: 3.0}
-
-
-@pytest.fixture(scope="module")
-def model():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return torchvision.models.squeezenet1_1(num_classes=10).eval()
-
-
-@pytest.fixture(scope="module")
-def images():
-    return torch.rand(4, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-
-
-def raw_gradients(model, image, rows):
-    for _ in range(STEPS * SAMPLES // rows):
-        x = image.expand(rows, -1, -1, -1).clone().requires_grad_()
-        torch.autograd.grad(model(x)[:, 0].sum(), x)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -38,17 +19,18 @@ def test_mask_loop_efficiency(method, model, images, report):
     """Gradients a second over the raw rate; noise, transform, solver and the validation of the model are the engine."""
     explain = method(model, L1(1.0, STEPS, n_samples=SAMPLES)).attribute
     engine, raw = interleaved(
-        lambda: explain(images[:1], 0, internal_batch_size=8), lambda: raw_gradients(model, images[:1], 8)
+        lambda: explain(images[:1], 0, internal_batch_size=BATCH),
+        lambda: raw_gradients(model, images[:1].expand(BATCH, -1, -1, -1), STEPS * SAMPLES // BATCH),
     )
     what = f"{method.__name__}, gradients a second over the raw rate (SqueezeNet, 224)"
     report(what, f"{median_ratio(raw, engine):.3f}", ">= 0.75")
 
 
 def test_many_images_at_once(model, images, report):
-    explain = CartoonX(model, L1(1.0, STEPS, n_samples=16)).attribute
+    explain, images = CartoonX(model, L1(1.0, STEPS, n_samples=16)).attribute, images[:4]
     alone, together = interleaved(
-        lambda: [explain(x[None], 0, internal_batch_size=8) for x in images],
-        lambda: explain(images, 0, internal_batch_size=8),
+        lambda: [explain(x[None], 0, internal_batch_size=BATCH) for x in images],
+        lambda: explain(images, 0, internal_batch_size=BATCH),
     )
     report("CartoonX, time of 4 images one by one over all at once", f"{median_ratio(alone, together):.3f}", ">= 1")
 

@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-import torchvision
 
-from tests.benchmarks.conftest import interleaved, median_ratio
+from tests.benchmarks.conftest import interleaved, median_ratio, raw_gradients
 from xai_lib.baselines import RISE
 from xai_lib.datasets.digits import make_digits
 from xai_lib.metrics import deletion, insertion, mean_blur
@@ -12,25 +11,6 @@ from xai_lib.models import load_model
 from xai_lib.spectral_lens import SG2, ArgLens, SpectralLens
 
 BATCH = 8
-
-
-@pytest.fixture(scope="module")
-def model():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = torchvision.models.squeezenet1_1(num_classes=10).eval()
-        return model.to(memory_format=torch.channels_last)
-
-
-@pytest.fixture(scope="module")
-def images():
-    return torch.rand(BATCH, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-
-
-def raw_gradients(model, images, n):
-    for _ in range(n // len(images)):
-        x = images.clone().requires_grad_()
-        torch.autograd.grad(model(x).log_softmax(1)[:, 0].sum(), x)
 
 
 def raw_passes(model, images, n):
@@ -42,7 +22,8 @@ def raw_passes(model, images, n):
 def test_smoothgrad_squared(model, images, report):
     settings = {"sigma_max": 0.3, "n_samples": 32, "internal_batch_size": BATCH}
     ours, raw = interleaved(
-        lambda: SG2(model).attribute(images, 0, **settings), lambda: raw_gradients(model, images, 32 * BATCH)
+        lambda: SG2(model).attribute(images, 0, **settings),
+        lambda: raw_gradients(model, images, 32, log_probability=True),
     )
     what = "SG2, gradients a second over the raw rate (SqueezeNet, 224)"
     report(what, f"{median_ratio(raw, ours):.3f}", ">= 0.95")
@@ -52,7 +33,8 @@ def test_spectral_lens(model, images, report):
     two = images[:2]
     settings = {"sigma_max": 0.3, "n_samples": 128, "internal_batch_size": BATCH}
     ours, raw = interleaved(
-        lambda: SpectralLens(model).attribute(two, 0, **settings), lambda: raw_gradients(model, images, 2 * 128)
+        lambda: SpectralLens(model).attribute(two, 0, **settings),
+        lambda: raw_gradients(model, images, 2 * 128 // BATCH, log_probability=True),
     )
     what = "SpectralLens, gradients a second over the raw rate (SqueezeNet, 224)"
     report(what, f"{median_ratio(raw, ours):.3f}", ">= 0.95")
