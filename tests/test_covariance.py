@@ -163,6 +163,18 @@ def test_imagenet_size_fits_by_low_rank():
     assert information > 0 and sigma.colour(x).isfinite().all()
 
 
+def test_images_get_the_estimate_that_fits(monkeypatch):
+    pictures = rand(20, 3, 4, 4)
+    monkeypatch.setattr(covariance, "LARGEST", 16)
+    assert torch.equal(covariance.images(pictures).matrices, covariance.shared(pictures).matrices)
+    monkeypatch.setattr(covariance, "LARGEST", 15)
+    for rank, kept in ((0, 19), (5, 5), (100, 19)):
+        got, expected = covariance.images(pictures, rank), covariance.low_rank(pictures, kept)
+        assert torch.equal(got.multiply(pictures), expected.multiply(pictures))
+    monkeypatch.setattr(covariance, "RANK", 4)
+    assert covariance.images(pictures).strengths.shape == (1, 4)
+
+
 @pytest.mark.parametrize(
     "matrix, sentence",
     [

@@ -13,6 +13,8 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 from torch import Tensor
 
 RIDGE = 1e-3  # of the mean variance, added to the diagonal of estimates
+LARGEST = 10_000  # side of a matrix that is still held in full: 0.8 GB in float32, its root included
+RANK = 64  # of estimates beyond that
 
 
 class Covariance(ABC):
@@ -281,6 +283,18 @@ def low_rank(samples: Tensor, rank: int, *, ridge: float = RIDGE) -> LowRank:
     variance = x.square().sum(0) / (n - 1)
     rest = (variance - factor.square().sum(1)).clamp(min=0)
     return LowRank(factor, rest + ridge * variance.mean())
+
+
+def images(samples: Tensor, rank: int = 0, *, ridge: float = RIDGE) -> Dense | LowRank:
+    """Estimate from images, (n, C, H, W), what fits into memory.
+
+    Up to `LARGEST` pixels that is the matrix over the pixels which the channels share (`shared`). Of a photograph,
+    224 x 224, it would take 10 GB, and as much for its root: beyond, and wherever a `rank` is given, it is `low_rank`
+    over pixels and channels, of that rank or of `RANK`, but at most n - 1.
+    """
+    if not rank and samples[0, 0].numel() <= LARGEST:
+        return shared(samples, ridge=ridge)
+    return low_rank(samples, min(rank or RANK, len(samples) - 1), ridge=ridge)
 
 
 def _centred(samples: Tensor) -> Tensor:
