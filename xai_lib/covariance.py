@@ -160,6 +160,8 @@ def _regression(matrix: Tensor, fixed: Tensor) -> Tensor:
 
 def _product(x: Tensor, matrices: Tensor) -> Tensor:
     """x (N, groups, i) times matrices (groups, i, j)."""
+    if len(matrices) == 1:
+        return x @ matrices[0]  # one product, not a batch of one
     return torch.matmul(x.movedim(0, 1), matrices).movedim(1, 0)
 
 

@@ -18,7 +18,8 @@ from xai_lib.covariance import Covariance, Dense
 from xai_lib.gradients import GradientMethod, Moments, Noise, Points, SamplingInfo, accumulate
 from xai_lib.outputs import Problem
 
-RUN = 16  # samples whose noise is coloured at once
+RUN = 32  # samples whose noise is coloured at once
+ROWS = 256  # gradients that Sigma multiplies at once, if they are small: one large product beats several small ones
 WEIGHTINGS = ("full", "gradient", "weighted-gradient")
 
 
@@ -145,6 +146,7 @@ class FunctionalInformation(GradientMethod):
             problem = replace(problem, output="log_probability")  # grad f = f grad log f needs no division
         noise = Noise(seed, len(problem), antithetic)
         unit = 2 if antithetic else 1
+        at_once = min(ROWS, 2**20 // inputs[0].numel())
         order, results = [], []
         for rows, covariance in self._by_covariance(problem):
             sigma = covariance.to(inputs) if held is None else covariance.to(inputs).condition(held)
@@ -152,7 +154,7 @@ class FunctionalInformation(GradientMethod):
                 problem,
                 _points(inputs, sigma, noise, noise_scale, n_samples),
                 n_samples,
-                partial(Moments, _statistic(sigma, self.output, weightings, held, summed), unit),
+                partial(Moments, _statistic(sigma, self.output, weightings, held, summed), unit, at_once=at_once),
                 rows=rows,
                 internal_batch_size=internal_batch_size,
                 tolerance=tolerance,

@@ -116,7 +116,8 @@ def accumulate(
             start = 0
             while len(rows):
                 fewest = int(counts[rows].min())
-                stop = _next_stop(start, fewest, max(1, limit // len(rows)), folds[0].unit, tolerance)
+                most = max(1, max(limit, folds[0].at_once) // len(rows))
+                stop = _next_stop(start, fewest, most, folds[0].unit, tolerance)
                 update(folds, rows, range(start, stop))
                 progress.update((stop - start) * len(rows))
                 start = stop
@@ -179,7 +180,7 @@ class _Gradients:
 class Sum:
     """Weighted sum over samples: `sum_k w_k g_k`."""
 
-    unit, has_error = 1, False
+    unit, at_once, has_error = 1, 1, False
 
     def __init__(self) -> None:
         self.total: Tensor | None = None
@@ -197,7 +198,7 @@ class Sum:
 class Terms:
     """Every weighted gradient by itself, (b, K, ...): for looking at single scales, memory grows with K."""
 
-    unit, has_error = 1, False
+    unit, at_once, has_error = 1, 1, False
 
     def __init__(self) -> None:
         self.terms: list[Tensor] = []
@@ -216,6 +217,7 @@ class Moments:
         statistic: maps gradients (K, b, ...) and values (K, b) to what is averaged.
         unit: samples that count as one independent draw: 2 for antithetic pairs.
         variance: return the variance (biased) of the statistic instead of its mean.
+        at_once: rows of gradients that the statistic gets at once, if one forward pass takes fewer.
 
     By Welford's formula, which keeps the variance free of cancellation: three passes over memory per sample.
     """
@@ -225,8 +227,10 @@ class Moments:
         statistic: Callable[[Tensor, Tensor], Tensor] = lambda gradients, values: gradients,
         unit: int = 1,
         variance: bool = False,
+        at_once: int = 1,
     ) -> None:
         self.statistic, self.unit, self.variance, self.has_error = statistic, unit, variance, not variance
+        self.at_once = at_once
         self.count = 0
 
     def update(self, gradients: Tensor, values: Tensor, weights: None) -> None:
