@@ -145,8 +145,8 @@ def test_points_are_gaussians_about_the_shrunken_input(method, noise):
     distance = torch.stack([(points - c).abs().sum(1) for c in centres[0]]).amin(0)
     assert int((distance < 1e-12).sum()) >= 3  # scale 0 is the input itself
     if method is ArgLens:
-        one_batch = points[: 3 * 3 * 100].view(-1, 3, 3, 6)  # samples, inputs, scales
-        noise_of = (one_batch - centres[1:].transpose(0, 1)) / spreads[1:, None]
+        one_batch = points[: 3 * 3 * 100].view(-1, 3, 3, 6)  # samples, scales, inputs
+        noise_of = (one_batch - centres[1:]) / spreads[1:, None, None]
         torch.testing.assert_close(noise_of, noise_of[:, :1, :1].expand_as(noise_of))  # the same for all
         assert_normal(noise_of[:, 0, 0])
 

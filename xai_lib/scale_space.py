@@ -65,10 +65,10 @@ def _cosine_diffusion(x: Tensor, dims: Sequence[int]) -> Blur:
 
     def blur(sigma: Tensor, rows: Tensor | slice = ALL, difference: bool = False) -> Tensor:
         kept = {d: _modes_left(sigma, x.shape[d], x.dtype) for d in dims}
-        out = spectrum[rows]
+        out = spectrum
         for d, n in kept.items():
             out = out.narrow(d, 0, n)
-        out = out * _decays(sigma, kept, x, difference)
+        out = out[rows] * _decays(sigma, kept, x, difference)
         for d, n in kept.items():
             out = _apply(bases[d][:n].T, out, d)
         return out
@@ -106,8 +106,8 @@ def _decays(sigma: Tensor, modes: dict[int, int], like: Tensor, difference: bool
 
 
 def _modes_left(sigma: Tensor, n: int, dtype: torch.dtype) -> int:
-    """How many of n modes the finest of the scales leaves above a hundredth of rounding."""
-    exponent = -2 * math.log(torch.finfo(dtype).eps / 100)  # sigma^2 lambda at which a mode is gone
+    """How many of n modes the finest of the scales leaves above rounding."""
+    exponent = -2 * math.log(torch.finfo(dtype).eps)  # sigma^2 lambda at which a mode is gone
     cosine = 1 - exponent / 2 / max(float(sigma.min()), 1e-9) ** 2
     return n if cosine <= -1 else min(n, math.ceil(n * math.acos(cosine) / math.pi) + 1)
 

@@ -88,6 +88,21 @@ def test_a_function_by_its_import_path():
         assert torch.equal(first, second)
 
 
+def views_its_features():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), View(), nn.Linear(4 * 6 * 6, 2))
+
+
+class View(nn.Module):
+    """As many networks do before their linear layers: fails on features of another layout."""
+
+    def forward(self, x):
+        return x.view(len(x), -1)
+
+
+def test_a_network_that_views_its_features():
+    assert load_model(f"{__name__}:views_its_features")(torch.zeros(2, 3, 8, 8)).shape == (2, 2)
+
+
 @pytest.mark.parametrize("name", ["no_such_package:f", "os:no_such_function", ":f", "os:getcwd"])
 def test_a_bad_import_path(name):
     with pytest.raises(ValueError, match=r"importable package.module:function|must return a torch.nn.Module"):

@@ -83,8 +83,9 @@ def load_model(name: str, *, pretrained: bool = True, device: str | torch.device
         for module in model.modules():  # a ViT starts with a head of zeros: all its gradients would be zero
             if not pretrained and isinstance(module, nn.Linear) and not module.weight.any():
                 module.reset_parameters()
-    # Channels last halves the time of convolutions on the CPU; inputs may come in either order.
-    return model.to(device, memory_format=torch.channels_last).eval()
+    if ":" not in name:  # halves the time of convolutions on the CPU; but a network of yours may `view` its features
+        model = model.to(memory_format=torch.channels_last)
+    return model.to(device).eval()
 
 
 def input_size(name: str) -> int:
