@@ -7,6 +7,7 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import papermill
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -66,6 +67,15 @@ def test_lock_is_hashed_and_names_no_index():
 
 def lock_text() -> str:
     return (ROOT / "requirements.lock").read_text()
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_papermill_reads_every_parameter(notebook):
+    """It skips a line whose comment has an equals sign."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    source = next("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", ()))
+    assigned = [target.id for node in ast.parse(source).body for target in node.targets]
+    assert list(papermill.inspect_notebook(str(notebook))) == assigned
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
