@@ -382,3 +382,29 @@ def test_passes_are_counted_in_rows():
     assert (passes.gradients, passes.forward) == (3 * 7, 3 + 3)
     model(X)
     assert passes.forward == 6 and not model._forward_hooks
+
+
+class Viewing(nn.Module):
+    """A convolution, and a linear layer on its features viewed as rows, which fails if channels come last."""
+
+    def __init__(self):
+        super().__init__()
+        self.features, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4 * 6 * 6, 2)
+        self.seen = []
+
+    def forward(self, x):
+        features = self.features(x)
+        self.seen.append(features.is_contiguous(memory_format=torch.channels_last))
+        return self.head(features.view(len(x), -1) if self.viewing else features.flatten(1))
+
+
+def test_images_reach_a_network_in_the_layout_it_can_take():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model, images = Viewing().double(), torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    found = []
+    for model.viewing in (False, True):
+        model.seen.clear()
+        found.append(SmoothGrad(model).attribute(images, 0, n_samples=4))
+        assert model.seen[-1] is not model.viewing
+    torch.testing.assert_close(*found)

@@ -26,6 +26,8 @@ class Problem:
         target: class index per input, (B,), or None where `forward_func` returns a score per input.
         additional_forward_args: passed behind the inputs; tensors of length B go with their input.
         clean: value of the explained scalar at the inputs themselves, (B,).
+        channels_last: whether the model gets images in this layout, in which convolutions on a CPU are about 1.4 times
+            faster, whatever the layout of their weights.
     """
 
     forward_func: Callable[..., Tensor]
@@ -34,6 +36,7 @@ class Problem:
     target: Tensor | None
     additional_forward_args: tuple[Any, ...]
     clean: Tensor | None = None
+    channels_last: bool = False
 
     def __len__(self) -> int:
         return len(self.inputs[0])
@@ -41,6 +44,8 @@ class Problem:
     def forward(self, points: tuple[Tensor, ...], rows: Tensor) -> Tensor:
         """The model's raw output at points (R, ...) that belong to the inputs `rows`, (R,)."""
         args = (a[rows] if self._per_input(a) else a for a in self.additional_forward_args)
+        if self.channels_last:
+            points = tuple(p.contiguous(memory_format=torch.channels_last) if p.ndim == 4 else p for p in points)
         out = self.forward_func(*points, *args)
         if not isinstance(out, Tensor) or not out.is_floating_point() or len(out) != len(rows):
             given = f"a tensor of shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
@@ -160,13 +165,22 @@ def pose(
         _warn_of_training_mode(forward_func)
     args = additional_forward_args
     args = () if args is None else args if isinstance(args, tuple) else (args,)
-    problem = Problem(forward_func, output, inputs, None, args)
-    rows = torch.arange(len(problem), device=inputs[0].device)
-    with torch.no_grad():
-        parts, _ = in_parts(lambda r: problem.forward(tuple(x[r] for x in inputs), rows[r]), len(problem), limit)
-    outputs = torch.cat(parts)
+    problem = Problem(forward_func, output, inputs, None, args, channels_last=inputs[0].device.type == "cpu")
+    try:
+        outputs = _outputs(problem, limit)
+    except RuntimeError:  # a model may `view` its features, which this layout does not allow
+        problem = replace(problem, channels_last=False)
+        outputs = _outputs(problem, limit)
     target = _resolve_target(target, outputs, output)
-    return Problem(forward_func, output, inputs, target, args, select(outputs, target, output))
+    return replace(problem, target=target, clean=select(outputs, target, output))
+
+
+def _outputs(problem: Problem, limit: int) -> Tensor:
+    """The model's raw outputs at the inputs themselves."""
+    rows = torch.arange(len(problem), device=problem.inputs[0].device)
+    with torch.no_grad():
+        parts, _ = in_parts(lambda r: problem.forward(tuple(x[r] for x in problem.inputs), rows[r]), len(rows), limit)
+    return torch.cat(parts)
 
 
 def _check_input(x: Any, batch: int) -> None:
