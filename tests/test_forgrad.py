@@ -67,6 +67,14 @@ def test_ends_of_the_cut_off(size):
     close(low_pass(maps, 1e6), maps)
 
 
+@pytest.mark.parametrize("disk", [False, True])
+def test_a_filter_that_keeps_everything_changes_nothing(disk):
+    """Not even by rounding: equal scores stay equal."""
+    maps = rand(2, 3, 13, 50).float().relu()
+    for layout in (torch.contiguous_format, torch.channels_last):
+        assert torch.equal(low_pass(maps.contiguous(memory_format=layout), (3, 26), disk)[1], maps)
+
+
 def test_the_mean_alone_is_the_same_number_everywhere():
     """Not up to rounding: equal scores go together in a perturbation."""
     flat = low_pass(rand(2, 13, 50).float(), (0, 3))[0].flatten(1)

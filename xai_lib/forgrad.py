@@ -58,9 +58,12 @@ def low_pass(attributions: Tensor, sigma: float | Sequence[float], disk: bool = 
         mask = (size <= cuts[:, None, None]).view(len(cuts), *[1] * (maps.ndim - 3), len(columns), 1, len(rows))
         half = column_waves @ (spectrum * mask).flatten(-2)
         half = half.unflatten(-1, (row[1], -1)).flatten(-3, -2)  # (..., W c, m)
-        maps = (row_waves @ half.mT).unflatten(-1, row)
-    maps = maps.movedim(-1, -3) if channels_last else maps[..., 0]
-    return maps[0] if isinstance(sigma, Real) else maps
+        filtered = (row_waves @ half.mT).unflatten(-1, row)
+    whole = cuts >= (math.hypot if disk else max)(*(n // 2 for n in attributions.shape[-2:]))
+    if whole.any():
+        filtered[whole] = maps  # free of rounding, which would tell equal entries apart
+    filtered = filtered.movedim(-1, -3) if channels_last else filtered[..., 0]
+    return filtered[0] if isinstance(sigma, Real) else filtered
 
 
 class FORGrad:
