@@ -109,10 +109,7 @@ def accumulate(
             return [f.take(~done) for f in folds], rows[~done]
         return folds, rows
 
-    rows = torch.arange(len(problem), device=counts.device) if rows is None else rows
-    if isinstance(n_samples, Tensor):  # the inputs of a block finish together, so that its batches stay full
-        rows = rows[counts[rows].argsort(stable=True)]
-    blocks = rows.split(limit)
+    blocks = problem.rows(limit) if rows is None else rows.split(limit)
     with tqdm(total=sum(int(counts[b].sum()) for b in blocks), disable=not show_progress, unit="gradient") as progress:
         for rows in blocks:
             folds = [fold() for _ in problem.inputs]
