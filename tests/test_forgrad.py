@@ -387,6 +387,20 @@ def test_average_pooling_keeps_sizes_weights_and_the_model():
     assert isinstance(net[1], nn.MaxPool2d) and net[0].stride == (2, 2)
 
 
+def test_average_pooling_replaces_a_module_everywhere_it_serves():
+    net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.MaxPool2d(2), nn.Sequential(nn.ReLU())).double()
+    net[2].add_module("again", net[1])
+    net.append(net[1])
+    swapped = with_average_pooling(net)
+    assert swapped[1] is swapped[2].again is swapped[3] and isinstance(swapped[1], nn.AvgPool2d)
+    assert isinstance(with_average_pooling(nn.MaxPool2d(2)), nn.AvgPool2d)
+
+
+def test_average_pooling_needs_something_to_replace():
+    with pytest.raises(ValueError, match="model is a Sequential, expected one with MaxPool2d or strided Conv2d"):
+        with_average_pooling(nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU()))
+
+
 def test_average_pooling_changes_nothing_for_constant_maps():
     net = nn.Sequential(nn.Conv2d(2, 3, 1, 2), nn.MaxPool2d(3, 2, 1)).double()
     flat = torch.ones(1, 2, 17, 17, dtype=torch.float64)

@@ -42,26 +42,24 @@ def low_pass(attributions: Tensor, sigma: float | Sequence[float], disk: bool = 
         ValueError: `attributions` has no two spatial axes or is not finite, or a `sigma` is negative.
     """
     _check_maps(attributions)
-    cuts = _checked_cutoffs(sigma, attributions)
+    cuts = _checked_cutoffs(sigma)
+    height, width = attributions.shape[-2:]
     # Channels-last maps stay as they are: rows of pixels of c channels, where other maps have rows of plain numbers.
     channels_last = attributions.is_contiguous(memory_format=torch.channels_last)
     maps = attributions.movedim(1, -1) if channels_last else attributions[..., None]  # (..., H, W, c)
     row = maps.shape[-2:]
     with torch.autocast(maps.device.type, enabled=False):  # exact when the model runs in bfloat16
-        kind = float(cuts.max()), maps.dtype, maps.device
-        (rows, row_waves), (columns, column_waves) = (_waves(n, *kind) for n in attributions.shape[-2:])
+        row_waves, column_waves, mask = _filter(height, width, cuts, disk, maps.dtype, maps.device)
         half = (maps.flatten(-2).mT @ row_waves).unflatten(-2, row).flatten(-2)  # (..., W, c m)
         spectrum = (column_waves.mT @ half).unflatten(-1, (row[1], -1))  # (..., n, c, m)
         if not spectrum[..., 0].sum().isfinite():  # sums of a map's entries, finite only if all of these are
             raise ValueError("attributions contains NaN or infinity, expected finite values.")
-        size = torch.hypot(columns[:, None], rows) if disk else torch.maximum(columns[:, None], rows)
-        mask = (size <= cuts[:, None, None]).view(len(cuts), *[1] * (maps.ndim - 3), len(columns), 1, len(rows))
-        half = column_waves @ (spectrum * mask).flatten(-2)
+        half = column_waves @ (spectrum * mask.view(len(cuts), *[1] * (maps.ndim - 3), *mask.shape[1:])).flatten(-2)
         half = half.unflatten(-1, (row[1], -1)).flatten(-3, -2)  # (..., W c, m)
         filtered = (row_waves @ half.mT).unflatten(-1, row)
-    whole = cuts >= (math.hypot if disk else max)(*(n // 2 for n in attributions.shape[-2:]))
-    if whole.any():
-        filtered[whole] = maps  # free of rounding, which would tell equal entries apart
+    for k, cut in enumerate(cuts):
+        if cut >= (math.hypot if disk else max)(height // 2, width // 2):
+            filtered[k] = maps  # free of rounding, which would tell equal entries apart
     filtered = filtered.movedim(-1, -3) if channels_last else filtered[..., 0]
     return filtered[0] if isinstance(sigma, Real) else filtered
 
@@ -265,13 +263,20 @@ def with_average_pooling(model: nn.Module) -> nn.Module:
     """A copy of a model with the same weights whose max-pooling and strides are replaced by average pooling.
 
     `MaxPool2d` becomes `AvgPool2d` of the same extent; a `Conv2d` of stride s is evaluated everywhere and averaged over
-    blocks of s x s, so that all maps keep their size (figures 2 to 4).
+    blocks of s x s, so that all maps keep their size (figures 2 to 4). Pooling that the model's code calls as a
+    function is no module and stays.
+
+    Raises:
+        ValueError: the model has no such module.
     """
     model = copy.deepcopy(model)
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            setattr(module, name, _averaged(child))
-    return _averaged(model)
+    swapped = {module: _averaged(module) for module in list(model.modules())}  # one for a module that serves twice
+    if all(module is other for module, other in swapped.items()):
+        raise ValueError(f"model is a {type(model).__name__}, expected one with MaxPool2d or strided Conv2d modules.")
+    for module in swapped:
+        for name, child in module._modules.items():  # named_children() would leave out the second name of a child
+            setattr(module, name, swapped.get(child))
+    return swapped[model]
 
 
 def _averaged(module: nn.Module) -> nn.Module:
@@ -382,7 +387,17 @@ def bernstein_bound(t: float, variance: float, lipschitz: float, n: int, height:
 
 
 @lru_cache(maxsize=16)
-def _waves(n: int, cut: float, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+def _filter(
+    height: int, width: int, cuts: tuple[float, ...], disk: bool, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `low_pass` multiplies by: waves along y, (H, m), and x, (W, n), and a mask per cut-off, (K, n, 1, m)."""
+    (rows, row_waves), (columns, column_waves) = (_waves(n, max(cuts), device) for n in (height, width))
+    size = (torch.hypot if disk else torch.maximum)(columns[:, None, None], rows)
+    mask = size <= torch.tensor(cuts, dtype=size.dtype, device=device)[:, None, None, None]
+    return row_waves.to(dtype), column_waves.to(dtype), mask.to(dtype)
+
+
+def _waves(n: int, cut: float, device: torch.device) -> tuple[Tensor, Tensor]:
     """Cycles, (m,), of the waves of up to `cut` cycles on n pixels, and these waves, orthonormal: (n, m).
 
     Wave k is cos + sin of 2 pi k x / n (Hartley): k and n - k together span the frequency min(k, n - k). Some more
@@ -393,15 +408,15 @@ def _waves(n: int, cut: float, dtype: torch.dtype, device: torch.device) -> tupl
     needed = int((cycles <= cut).sum())
     kept = cycles.argsort(stable=True)[: math.ceil(needed / 16) * 16]
     angles = 2 * math.pi / n * place.double()
-    first = ((angles.cos() + angles.sin()) / math.sqrt(n)).to(dtype)
+    first = (angles.cos() + angles.sin()) / math.sqrt(n)
     return cycles[kept], first[place[:, None] * kept % n]
 
 
-def _checked_cutoffs(sigma: float | Sequence[float], like: Tensor) -> Tensor:
-    cuts = torch.atleast_1d(torch.as_tensor(sigma, dtype=torch.float64))
-    if cuts.ndim > 1 or not len(cuts) or not (cuts >= 0).all():
+def _checked_cutoffs(sigma: float | Sequence[float]) -> tuple[float, ...]:
+    cuts = (sigma,) if isinstance(sigma, Real) else tuple(sigma)
+    if not cuts or not all(isinstance(cut, Real) and cut >= 0 for cut in cuts):
         raise ValueError(f"sigma is {sigma!r}, expected a number of at least 0, or a sequence of them.")
-    return cuts.to(like.device)
+    return tuple(float(cut) for cut in cuts)
 
 
 def _check_maps(maps: Any) -> None:
