@@ -16,6 +16,7 @@ from xai_lib.baselines import (
     Occlusion,
     contrast_map,
 )
+from xai_lib.blur_ig import BlurIG
 
 ROUNDING = 1e-5  # Captum casts its integration weights to float32
 
@@ -140,6 +141,19 @@ def test_xrai_ranks_the_segment_that_holds_more():
     left, right = got[:, :28], got[:, 36:]  # clear of the dilated borders
     assert right.min() > left.max()
     assert len(got.unique()) < 16  # regions, not pixels, are ranked
+
+
+def test_xrai_ranks_regions_by_any_method():
+    """Of a network that looks at the right half only, BlurIG is zero at the left; so are the regions there."""
+    image, attribution = two_halves()
+    image = image * 0.5 + attribution / 4  # something to blur on either side
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 2, bias=False))
+    with torch.no_grad():
+        network[1].weight.zero_()[0].view(3, 64, 64)[:, :, 36:] = 1
+    got = XRAI(BlurIG(network, "score")).attribute(image, 0, n_steps=2, max_sigma=4.0).sum(1)[0]
+    base = BlurIG(network, "score").attribute(image, 0, n_steps=2, max_sigma=4.0)
+    assert torch.equal(XRAI(None).rank(image, base).sum(1)[0], got)
+    assert (got[:, :28] == 0).all() and got[:, 40:].abs().max() > 0
 
 
 def test_xrai_values_fall_from_region_to_region_and_cover_the_image():

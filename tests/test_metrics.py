@@ -1,4 +1,5 @@
 import itertools
+import sys
 
 import numpy as np
 import pandas as pd
@@ -112,6 +113,15 @@ def test_localisation_against_scikit_learn_with_ties():
         assert row.hit == pytest.approx(inside[score == score.max()].mean())
 
 
+def test_localisation_of_many_methods_is_that_of_each(monkeypatch):
+    rng = np.random.default_rng(0)
+    maps, masks = rng.normal(size=(2, 3, 4, 5, 6)), rng.random((4, 5, 6)) < 0.5
+    each = pd.concat([localisation(maps[i, j], masks) for i in range(2) for j in range(3)], ignore_index=True)
+    for run in (1, 70, 10**6):  # a map at a time, two, all of them
+        monkeypatch.setattr(sys.modules["xai_lib.metrics.localisation"], "RUN", run)
+        pd.testing.assert_frame_equal(localisation(maps, masks), each)
+
+
 def test_localisation_of_perfect_inverted_and_flat_maps():
     mask = np.zeros((1, 4, 4), bool)
     mask[0, :2, :2] = True
@@ -124,6 +134,7 @@ def test_localisation_of_perfect_inverted_and_flat_maps():
     "maps, masks, message",
     [
         (np.zeros((2, 3, 3)), np.eye(3)[None], "maps has shape"),
+        (np.zeros((2, 3, 3)), np.eye(3), "maps has shape"),
         (np.full((1, 3, 3), np.nan), np.eye(3)[None], "maps contains NaN"),
         (np.zeros((1, 3, 3)), np.zeros((1, 3, 3)), "masks has an empty"),
         (np.zeros((1, 3, 3)), np.ones((1, 3, 3)), "masks has an empty or a full"),

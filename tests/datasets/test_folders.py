@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from xai_lib.datasets.folders import (
+    Photographs,
     find,
     have,
     load_food101,
@@ -16,6 +17,7 @@ from xai_lib.datasets.folders import (
     load_label_tree,
     read_boxes,
     read_image,
+    side_by_side,
 )
 
 CLASSES = [["n01", "tench"], ["n02", "goldfish"], ["n03", "shark"]]
@@ -45,6 +47,24 @@ def test_classes_are_mapped_by_wnid(data):
 def test_spread_and_choice(data):
     assert load_imagenet(2, size=64).labels.tolist() == [0, 2]
     assert load_imagenet(3, size=64, names=("shark",)).labels.tolist() == [2, 2, 2]
+
+
+def test_pairs_stand_side_by_side_and_masks_are_their_halves():
+    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    pairs = side_by_side(Photographs(images, torch.tensor([0, 1, 2, 0]), ("a", "b", "c"), ("n1", "n2", "n3")))
+    assert pairs.images.shape == (2, 3, 8, 16) and pairs.labels.tolist() == [[0, 2], [1, 0]]
+    for i, side in ((1, 0), (3, 1)):
+        assert torch.equal(pairs.images[1].masked_select(pairs.masks[1, side]).view(3, 8, 8), images[i])
+    assert (pairs.masks.sum(1) == 1).all()
+
+
+@pytest.mark.parametrize(
+    "labels, message", [([0, 1, 2], "photographs has 3 images"), ([0, 1, 0, 2], "two images of 'a'")]
+)
+def test_pairs_need_two_classes(labels, message):
+    photographs = Photographs(torch.rand(len(labels), 3, 8, 8), torch.tensor(labels), ("a", "b", "c"), ())
+    with pytest.raises(ValueError, match=message):
+        side_by_side(photographs)
 
 
 def annotate(path, *boxes, size=(300, 256)):
@@ -139,6 +159,17 @@ def test_what_is_transparent_becomes_white(tmp_path, mode):
     image.paste((0, 0, 0, 255), (0, 0, 2, 2))
     image.convert(mode).save(tmp_path / "x.png")
     assert read_image(tmp_path / "x.png")[:, 0].tolist() == [[0, 0, 1, 1]] * 3
+
+
+def test_a_large_photograph_is_shrunk_without_aliasing(tmp_path):
+    """Columns of black and white, one pixel wide, become grey; a broad white square stays where it was."""
+    pixels = np.zeros((3000, 4000, 3), np.uint8)
+    pixels[:, ::2] = 255
+    pixels[1000:2000, 1500:2500] = 255
+    Image.fromarray(pixels).save(tmp_path / "large.jpg", quality=95)
+    image = read_image(tmp_path / "large.jpg", 224)
+    assert image.shape == (3, 224, 224)
+    assert (image[:, 112, 112] > 0.99).all() and (image[:, 8:40, 8:40] - 0.5).abs().max() < 0.05  # JPEG's own error
 
 
 def test_the_cameras_orientation_is_obeyed(tmp_path):

@@ -120,6 +120,41 @@ def load_imagenet(n: int, *, size: int = 224, names: tuple[str, ...] = (), boxes
     return Photographs(images, labels, classes, wnids, torch.stack([masks[f] for f in picked]) if boxes else None)
 
 
+class Pairs(NamedTuple):
+    """Pictures of two objects each.
+
+    Attributes:
+        images: (n, 3, H, W) in [0, 1].
+        labels: the classes of both objects, (n, 2).
+        masks: the pixels of each object, (n, 2, H, W) bool.
+    """
+
+    images: Tensor
+    labels: Tensor
+    masks: Tensor
+
+
+def side_by_side(photographs: Photographs) -> Pairs:
+    """Photographs (n, 3, size, size) in pairs of different classes: n / 2 pictures, (n / 2, 3, size, 2 size).
+
+    Photograph i stands at the left, i + n / 2 at the right, and the mask of either is its half: where to look for a
+    class is known without anybody's annotation (the grid pointing game of Böhle et al., CVPR 2021, on a 1 x 2 grid).
+
+    Raises:
+        ValueError: there is no even number of photographs, or two of a pair have the same class.
+    """
+    n, size = len(photographs.images), photographs.images.shape[-1]
+    if not n or n % 2:
+        raise ValueError(f"photographs has {n} images, expected an even number.")
+    images = torch.cat(photographs.images.chunk(2), -1)
+    labels = torch.stack(photographs.labels.chunk(2), 1)
+    if (same := labels[:, 0] == labels[:, 1]).any():
+        name = photographs.names[int(labels[same][0, 0])]
+        raise ValueError(f"photographs would pair two images of {name!r}, expected two classes in every pair.")
+    left = (torch.arange(2 * size) < size).expand(n // 2, size, -1)
+    return Pairs(images, labels, torch.stack([left, ~left], 1))
+
+
 def read_boxes(path: str | Path, name: str, size: int) -> Tensor:
     """The pixels inside the boxes of the objects called `name`, of the image that `read_image` crops to `size`.
 

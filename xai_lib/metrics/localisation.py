@@ -8,6 +8,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+RUN = 2**22  # pixels that are sorted at once
+
 
 def outline_concentration(maps: ArrayLike, masks: ArrayLike, width: int = 2, margin: int = 6) -> np.ndarray:
     """How strongly non-negative maps (B, H, W) lie on the outlines of the objects `masks`, (B, H, W) bool: (B,).
@@ -28,25 +30,33 @@ def outline_concentration(maps: ArrayLike, masks: ArrayLike, width: int = 2, mar
 
 
 def localisation(maps: ArrayLike, masks: ArrayLike) -> pd.DataFrame:
-    """How well maps (B, H, W) find the pixels of `masks`, (B, H, W) bool: a row per map, for Table 1 of paper 3.
+    """How well maps (..., B, H, W) find the pixels of `masks`, (B, H, W) bool: a row per map, for Table 1 of paper 3.
 
     Pixels inside the mask are positive, those outside negative. "auc" is the area under the ROC curve of the map as a
     score; "f1" the largest F1 and "mae" the least mean absolute error of the map binarised at any threshold; "hit"
     the share of the map's highest pixels that lie inside (the pointing game; one pixel, unless there are ties).
+    Rows come in the order of the maps: the last of the leading axes, the images, runs fastest.
 
     Raises:
-        ValueError: the shapes differ, a map is not finite, or a mask is empty or full.
+        ValueError: the shapes do not fit, a map is not finite, or a mask is empty or full.
     """
     maps, masks = (np.asarray(a) for a in (maps, masks))
-    if maps.ndim != 3 or maps.shape != masks.shape:
-        raise ValueError(f"maps has shape {maps.shape} and masks {masks.shape}, expected the same (B, H, W).")
-    score, inside = maps.reshape(len(maps), -1).astype(float), masks.reshape(len(masks), -1).astype(bool)
-    if not np.isfinite(score).all():
+    if masks.ndim != 3 or maps.shape[-3:] != masks.shape:
+        raise ValueError(f"maps has shape {maps.shape} and masks {masks.shape}, expected (..., B, H, W) and (B, H, W).")
+    if not np.isfinite(maps).all():
         raise ValueError("maps contains NaN or infinity, expected finite values.")
-    n, positive = score.shape[1], inside.sum(1, keepdims=True)
-    if (positive == 0).any() or (positive == n).any():
+    n = masks.shape[1] * masks.shape[2]
+    score, inside = maps.reshape(-1, n), masks.reshape(-1, n).astype(bool)
+    if not inside.any(1).all() or inside.all(1).any():
         raise ValueError("masks has an empty or a full mask, expected pixels inside and outside.")
+    runs = np.array_split(np.arange(len(score)), -(-score.size // RUN))
+    measures = [_measures(score[run].astype(float), inside[run % len(inside)]) for run in runs]
+    return pd.DataFrame(np.concatenate(measures), columns=["auc", "f1", "mae", "hit"])
 
+
+def _measures(score: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """The four columns of `localisation` for scores (m, n) of pixels that lie inside or not, (m, n) bool: (m, 4)."""
+    n, positive = score.shape[1], inside.sum(1, keepdims=True)
     ranks = scipy.stats.rankdata(score, axis=1)
     auc = ((ranks * inside).sum(1, keepdims=True) - positive * (positive + 1) / 2) / (positive * (n - positive))
     order = np.argsort(-score, axis=1, kind="stable")
@@ -59,7 +69,7 @@ def localisation(maps: ArrayLike, masks: ArrayLike) -> pd.DataFrame:
     errors = np.minimum(errors, positive[:, 0])  # of marking nothing
     highest = score == score.max(1, keepdims=True)
     hit = (highest & inside).sum(1) / highest.sum(1)
-    return pd.DataFrame({"auc": auc[:, 0], "f1": f1, "mae": errors / n, "hit": hit})
+    return np.stack([auc[:, 0], f1, errors / n, hit], 1)
 
 
 def box_masks(boxes: Tensor, height: int, width: int) -> Tensor:
