@@ -88,7 +88,7 @@ def words_as_html(words: Sequence[str], scores: Tensor) -> HTML:
 
 def show_words(ax: Axes, words: Sequence[str], scores: Tensor, title: str = "", columns: int = 64) -> None:
     """Draw words like `words_as_html`, broken into lines of at most `columns` letters of a typewriter face."""
-    size = 135 * ax.figure.get_figwidth() * ax.get_position().width / columns  # points; a letter is 0.6 of it wide
+    size = 148 * ax.figure.get_figwidth() * ax.get_position().width / columns  # points; a letter is 0.6 of it wide
     line, column = 0, 0
     for word, colour in zip(words, _word_colours(scores), strict=True):
         if column and column + len(word) > columns:
