@@ -1,5 +1,9 @@
 """Covariances: each form against its dense matrix, conditioning against the textbook and brute force, estimates."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from sklearn.covariance import LedoitWolf, ledoit_wolf
@@ -153,7 +157,7 @@ def test_ledoit_wolf_agrees_with_scikit_learn():
 
 
 def test_imagenet_size_fits_by_low_rank():
-    """3 x 224 x 224 features: below 2 GB, samples, estimate and products included (here 0.1 GB)."""
+    """3 x 224 x 224 features: what is held is no more than the samples it comes from; see below for the peak."""
     samples = torch.rand(12, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     sigma = covariance.low_rank(samples, 8)
     assert sigma.nbytes < 12 * samples[0].nbytes
@@ -161,6 +165,40 @@ def test_imagenet_size_fits_by_low_rank():
     x = samples[:2] - samples.mean(0)
     information = (sigma.multiply(x) * x).sum()
     assert information > 0 and sigma.colour(x).isfinite().all()
+
+
+ONE_ATTRIBUTION = """
+import resource, torch
+from xai_lib import covariance
+from xai_lib.functional_information import FunctionalInformation
+
+def peak():
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kB on Linux
+
+before = peak()
+samples = torch.rand(96, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+sigma = covariance.images(samples)
+images, samples = samples[:1].clone(), None
+weights = torch.linspace(-1, 1, images[0].numel()).view(images[0].shape)
+
+def network(x):
+    score = (weights * x).sum((1, 2, 3))
+    return torch.stack([score, -score], 1) / 100
+
+map = FunctionalInformation(network, sigma).attribute(images, 0, n_samples=8)
+assert map.shape == images.shape and map.isfinite().all() and map.sum() > 0
+assert type(sigma) is covariance.LowRank and sigma.strengths.shape == (1, covariance.RANK)
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is Linux's")
+def test_the_peak_memory_of_an_attribution_at_imagenet_size():
+    """From the images of a class to a map, in a process of its own: below 2 GB beyond the libraries (here 0.3 GB)."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    ran = subprocess.run([sys.executable, "-c", ONE_ATTRIBUTION], capture_output=True, text=True, env=environment)
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout) < 2e9
 
 
 def test_images_get_the_estimate_that_fits(monkeypatch):

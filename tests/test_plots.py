@@ -3,7 +3,16 @@ import numpy as np
 import pytest
 import torch
 
-from xai_lib.plots import attribution_grid, blur_axis, method_grid, show_attribution, show_image, show_patch, use_style
+from xai_lib.plots import (
+    attribution_grid,
+    blur_axis,
+    method_grid,
+    show_attribution,
+    show_image,
+    show_patch,
+    show_words,
+    use_style,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -59,3 +68,14 @@ def test_a_patch_has_time_to_the_right_and_low_pitch_below():
     assert shown.get_array().shape == (3, 4) and shown.get_extent() == [0, 0.04, 0, 3] and shown.origin == "lower"
     low, high = show_patch(plt.figure().gca(), patch - 5, [250, 1000, 4000], signed=True).get_clim()
     assert low == -high
+
+
+def test_boxes_of_words_fit_them_however_high_the_axes_are():
+    figure, axes = plt.subplots(2, 1, figsize=(8, 6))
+    for ax, words in zip(axes, (["not", "dull"], ["not", "dull", "at", "all"] * 4), strict=True):
+        show_words(ax, words, torch.linspace(-1, 1, len(words)), columns=20)
+    figure.canvas.draw()
+    boxes = [[text.get_bbox_patch().get_window_extent() for text in ax.texts] for ax in axes]
+    heights = [box.height for some in boxes for box in some]
+    assert max(heights) < 1.3 * min(heights)
+    assert all(not a.overlaps(b) for some in boxes for i, a in enumerate(some) for b in some[:i])

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch
 from torch import Tensor
 
 SIGNED = "RdBu_r"  # red speaks for the class, blue against it
@@ -88,18 +88,35 @@ def words_as_html(words: Sequence[str], scores: Tensor) -> HTML:
 
 def show_words(ax: Axes, words: Sequence[str], scores: Tensor, title: str = "", columns: int = 64) -> None:
     """Draw words like `words_as_html`, broken into lines of at most `columns` letters of a typewriter face."""
-    size = 135 * ax.figure.get_figwidth() * ax.get_position().width / columns  # points; a letter is 0.6 of it wide
+    size = 148 * ax.figure.get_figwidth() * ax.get_position().width / columns  # points; a letter is 0.6 of it wide
     line, column = 0, 0
     for word, colour in zip(words, _word_colours(scores), strict=True):
         if column and column + len(word) > columns:
             line, column = line + 1, 0
-        ax.add_patch(Rectangle((column - 0.3, line - 0.42), len(word) + 0.6, 0.84, color=colour, linewidth=0))
-        middle = column + len(word) / 2
-        ax.text(middle, line, word, family="monospace", fontsize=size, ha="center", va="center_baseline", color="black")
+        ax.annotate(
+            word,
+            (column + len(word) / 2, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, -2.2 * size * (line + 0.5)),  # lines are equally far apart, however high the axes are
+            textcoords="offset points",
+            family="monospace",
+            fontsize=size,
+            ha="center",
+            va="center_baseline",
+            color="black",
+            bbox={"boxstyle": "square,pad=0.2", "facecolor": colour, "linewidth": 0},
+        )
         column += len(word) + 1
-    ax.set(xlim=(-0.5, columns + 0.5), ylim=(line + 0.6, -0.6))
+    ax.set_xlim(-0.5, columns + 0.5)
     ax.set_title(title, loc="left")
     ax.set_axis_off()
+
+
+def word_colour_key(figure: Figure, meant: str = "the class") -> None:
+    """Say under words drawn by `show_words` what their colours stand for."""
+    strongest = zip(plt.get_cmap(SIGNED)([0.8, 0.2]), ("for", "against"), strict=True)
+    patches = [Patch(color=colour, label=f"{speaks} {meant}") for colour, speaks in strongest]
+    figure.legend(handles=patches, loc="outside lower center", ncols=2)
 
 
 def _word_colours(scores: Tensor) -> np.ndarray:
