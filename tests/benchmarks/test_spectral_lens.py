@@ -66,6 +66,7 @@ def test_curves(model, images, report, curve):
 @pytest.mark.parametrize("method", [SG2, SpectralLens])
 def test_memory_against_samples(model, images, report, method):
     """From where batches are full; fewer samples need a little less."""
+
     def explain(n):
         settings = {"sigma_max": 0.3, "n_samples": n, "internal_batch_size": BATCH}
         return lambda network, x: method(network).attribute(x, 0, **settings)
