@@ -4,11 +4,13 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision
+from torch.profiler import ProfilerActivity, profile
 
 from xai_lib.reproduce.runner import cores
 
@@ -52,6 +54,18 @@ def raw_gradients(model, images, n, log_probability=False):
         x = images.clone().requires_grad_()
         logits = model(x)
         torch.autograd.grad((logits.log_softmax(1) if log_probability else logits)[:, 0].sum(), x)
+
+
+def peak_memory(explain, model, images) -> int:
+    """Bytes of tensors at most, beyond those there are before.
+
+    What the process holds differs from run to run by more than this does between methods.
+    """
+    explain(model, images)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+        explain(model, images)
+    changes = [event for event in watched.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(accumulate(event.nbytes() for event in sorted(changes, key=lambda event: event.start_ns())))
 
 
 model, images = pytest.fixture(scope="module")(squeezenet), pytest.fixture(scope="module")(eight_images)

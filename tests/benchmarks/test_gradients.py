@@ -1,14 +1,11 @@
 """What the engine costs beside the gradients themselves, and beside Captum."""
 
-from itertools import accumulate
-
 import captum.attr
 import pytest
 import torch
 import torchvision
-from torch.profiler import ProfilerActivity, profile
 
-from tests.benchmarks.conftest import interleaved, median_ratio, raw_gradients, squeezenet
+from tests.benchmarks.conftest import interleaved, median_ratio, peak_memory, raw_gradients, squeezenet
 from xai_lib.baselines import SmoothGrad
 from xai_lib.blur_ig import BlurIG
 
@@ -103,15 +100,3 @@ def test_memory_against_captum(ours, theirs, what, build, layout, images, report
     network = build()
     peaks = [peak_memory(explain, network, images) for explain in (ours, theirs)]
     report(what.format("peak memory") + layout, f"{peaks[0] / peaks[1]:.3f}", "<= 1")
-
-
-def peak_memory(explain, model, images):
-    """Bytes of tensors at most, beyond those there are before.
-
-    What the process holds differs from run to run by more than this does between methods.
-    """
-    explain(model, images)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
-        explain(model, images)
-    changes = [event for event in watched.profiler.kineto_results.events() if event.name() == "[memory]"]
-    return max(accumulate(event.nbytes() for event in sorted(changes, key=lambda event: event.start_ns())))

@@ -1,12 +1,14 @@
 """The standard layouts, on a handful of generated files; real photographs where XAI_DATA has them."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from xai_lib.datasets import folders
 from xai_lib.datasets.folders import (
     Photographs,
     find,
@@ -19,7 +21,9 @@ from xai_lib.datasets.folders import (
     read_image,
     side_by_side,
 )
+from xai_lib.models import load_model
 
+ROOT = Path(__file__).resolve().parents[2]
 CLASSES = [["n01", "tench"], ["n02", "goldfish"], ["n03", "shark"]]
 
 
@@ -216,17 +220,14 @@ def test_errors(data, monkeypatch):
 
 @pytest.mark.needs_data("imagenet/val")
 def test_a_real_network_recognises_real_photographs():
-    from xai_lib.models import load_model
-
     photographs = load_imagenet(64)
     predicted = load_model("squeezenet1_1")(photographs.images).argmax(1)
     assert (predicted == photographs.labels).double().mean() > 0.5  # 0.64 on all 600 of them
 
 
-def test_food101_follows_its_own_list(tmp_path, monkeypatch):
+@pytest.fixture
+def food(tmp_path, monkeypatch):
     monkeypatch.setenv("XAI_DATA", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="food-101 is missing: put there Food-101"):
-        load_food101()
     folder = tmp_path / "food-101"
     (folder / "meta").mkdir(parents=True)
     (folder / "meta/classes.txt").write_text("apple_pie\ntiramisu\n")
@@ -234,6 +235,32 @@ def test_food101_follows_its_own_list(tmp_path, monkeypatch):
     for i, line in enumerate(["apple_pie/1", "tiramisu/7", "tiramisu/8", "tiramisu/9"]):
         (folder / "images" / line).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (80, 60), (50 * i, 0, 0)).save(folder / "images" / f"{line}.jpg")
+
+
+def test_food101_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("XAI_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="food-101 is missing: put there Food-101"):
+        load_food101()
+
+
+def test_food101_follows_its_own_list(food):
     loaded = load_food101(size=32)
     assert loaded.inputs.shape == (3, 3, 32, 32) and loaded.labels.tolist() == [0, 1, 1]
     assert loaded.names == ("apple_pie", "tiramisu") and len(load_food101(2, size=32).inputs) == 2
+
+
+def test_a_notebook_takes_food101_and_a_network_of_the_readers(food, tmp_path, monkeypatch):
+    """The cell of the SpectralLens notebook that loads the second data set, as its "Your turn" describes it."""
+    (tmp_path / "my_networks.py").write_text(
+        "from torch import nn\n\ndef food101():\n    return nn.Sequential(nn.Flatten(), nn.LazyLinear(2)).eval()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    notebook = json.loads((ROOT / "notebooks/02_spectral_lens.ipynb").read_text(encoding="utf-8"))
+    (cell,) = ["".join(c["source"]) for c in notebook["cells"] if "folders.load_food101" in "".join(c["source"])]
+    names = {"second_source": "food101", "second_model": "my_networks:food101", "n_images": 3, "vit_name": ""}
+    names |= {"model_name": "first", "model": None, "images": None, "device": torch.device("cpu")}
+    names |= {"folders": folders, "load_model": load_model}
+    exec(cell, names)
+    network, images = names["networks"]["my_networks:food101"]
+    assert images.shape == (3, 3, 224, 224) and names["labels_2"].tolist() == [0, 1, 1]
+    assert network(images).shape == (3, 2)
