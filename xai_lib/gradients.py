@@ -283,7 +283,9 @@ class Noise:
         for sample, drawn in zip(samples, noise, strict=True):
             for seed, one in zip(distinct, drawn, strict=True):
                 self._fill(one, seed, sample, element)
-        return noise if len(distinct) == len(seeds) else noise[:, [distinct.index(seed) for seed in seeds]]
+        if len(distinct) == len(seeds):
+            return noise
+        return noise.index_select(1, torch.tensor([distinct.index(seed) for seed in seeds], device=noise.device))
 
     def _fill(self, one: Tensor, seed: int, sample: int, element: int) -> None:
         draw, negative = (sample // 2, sample % 2) if self.antithetic else (sample, 0)

@@ -26,7 +26,7 @@ def noisy(problem: Problem, scale: Tensor, sigma_max: float, noise: str, drawn: 
     def points(rows: Tensor, samples: range) -> tuple[Tensor, ...]:
         samples = range(samples.start + first, samples.stop + first)
         return tuple(
-            torch.addcmul(centre[rows], spread[rows], drawn.draw(rows, samples, centre, i))
+            torch.addcmul(centre.index_select(0, rows), spread[rows], drawn.draw(rows, samples, centre, i))
             for i, (centre, spread) in enumerate(zip(centres, spreads, strict=True))
         )
 
