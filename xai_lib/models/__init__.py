@@ -29,6 +29,7 @@ ARCHITECTURES = (
     | reviews.ARCHITECTURES
 )
 REAL = sample.ARCHITECTURES | paper.ARCHITECTURES  # for real data, with weights under XAI_DATA/models
+OURS = ARCHITECTURES | REAL
 SIDES = {"scenes": 64, "digits": 32, "fundus": 128, "radio": 64, "cifar10": 32, "animals": 224}  # of the images, pixels
 DATA = Path(__file__).resolve().parents[2] / "data"
 
@@ -62,14 +63,10 @@ def load_model(name: str, *, pretrained: bool = True, device: str | torch.device
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)  # torch.manual_seed would also seed the accelerators
-        if name in ARCHITECTURES:
-            model = ARCHITECTURES[name]()
+        if name in OURS:
+            model = OURS[name]()
             if pretrained:
-                model.load_state_dict(_weights(name, DATA))
-        elif name in REAL:
-            model = REAL[name]()
-            if pretrained:
-                model.load_state_dict(_weights(name, data_folder() / "models"))
+                model.load_state_dict(_weights(name))
         elif ":" in name:
             model = _imported(name)
             if not pretrained:
@@ -77,7 +74,7 @@ def load_model(name: str, *, pretrained: bool = True, device: str | torch.device
         elif _of_torchvision(name):
             model = _torchvision(name, pretrained)
         else:
-            known = [*ARCHITECTURES, *REAL, *torchvision.models.list_models(module=torchvision.models)]
+            known = [*OURS, *torchvision.models.list_models(module=torchvision.models)]
             near = ", ".join(difflib.get_close_matches(name, known, 3, 0.3) or ARCHITECTURES)
             raise ValueError(f"no model is called {name!r}; the nearest names are {near}")
         for module in model.modules():  # a ViT starts with a head of zeros: all its gradients would be zero
@@ -94,7 +91,7 @@ def input_size(name: str) -> int:
     Raises:
         ValueError: the network takes other inputs.
     """
-    if name in ARCHITECTURES or name in REAL:
+    if name in OURS:
         data = name.partition("_")[0]
         if data not in SIDES:
             raise ValueError(f"name is {name!r}, expected a network that takes square images.")
@@ -108,9 +105,8 @@ def class_names(name: str, n_classes: int) -> list[str]:
     Those on its card; those of torchvision's weights, also for other networks of 1,000 outputs, which are taken for
     ImageNet's in the standard order; otherwise numbers.
     """
-    if name in ARCHITECTURES or name in REAL:
-        folder = DATA if name in ARCHITECTURES else data_folder() / "models"
-        return yaml.safe_load((folder / f"{name}.yaml").read_text())["classes"]
+    if name in OURS:
+        return yaml.safe_load((_folder(name) / f"{name}.yaml").read_text())["classes"]
     names = torchvision.models.get_model_weights(name if _of_torchvision(name) else "resnet50").DEFAULT.meta
     return names["categories"] if len(names["categories"]) == n_classes else [f"class {i}" for i in range(n_classes)]
 
@@ -124,9 +120,14 @@ def _transforms(name: str) -> torch.nn.Module:
     return torchvision.models.get_model_weights(name).DEFAULT.transforms()
 
 
-def _weights(name: str, folder: Path) -> dict[str, torch.Tensor]:
+def _folder(name: str) -> Path:
+    """Where the weights and the card of one of our networks lie."""
+    return DATA if name in ARCHITECTURES else data_folder() / "models"
+
+
+def _weights(name: str) -> dict[str, torch.Tensor]:
     """The state of one of our networks, as float16, checked against its card."""
-    path, card = folder / f"{name}.safetensors", folder / f"{name}.yaml"
+    path, card = _folder(name) / f"{name}.safetensors", _folder(name) / f"{name}.yaml"
     if not (path.exists() and card.exists()):
         raise FileNotFoundError(f"{path} or its card is missing; python -m xai_lib.models.train {name} makes both")
     content = path.read_bytes()

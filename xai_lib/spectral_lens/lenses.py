@@ -180,20 +180,15 @@ class _Squares(NamedTuple):
         return _Squares(mean, scatter, count)
 
 
-class _Scatter(Moments):
-    """Moments of the squares that give the sum of squared deviations itself in place of the standard error."""
-
-    def __init__(self) -> None:
-        super().__init__(square)
-
-    def standard_error(self) -> Tensor:
-        return self.squares
-
-
 def _squares(problem: Problem, points: Points, n_samples: int | Tensor, limit: int) -> list[_Squares]:
     """Mean squared gradients of a problem's inputs, one entry per tensor."""
-    means, scatters, count = accumulate(problem, points, n_samples, _Scatter, internal_batch_size=limit)
-    return [_Squares(m, s, along(count, m)) for m, s in zip(means, scatters, strict=True)]
+    found = accumulate(problem, points, n_samples, partial(Moments, square), internal_batch_size=limit)
+    squares = []
+    for mean, error in zip(found.values, found.standard_error, strict=True):
+        count = along(found.n_samples, mean)
+        scatter = error.square_().mul_(count * (count - 1)).nan_to_num_()  # a single draw has no error, and no scatter
+        squares.append(_Squares(mean, scatter, count))
+    return squares
 
 
 def _stacks(

@@ -16,7 +16,7 @@ import yaml
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from xai_lib.models import ARCHITECTURES, DATA, REAL
+from xai_lib.models import DATA, OURS
 
 
 def half(model: nn.Module) -> dict[str, Tensor]:
@@ -42,7 +42,7 @@ def save(
     weights = to_bytes(half(model))
     card = {
         "name": name,
-        "architecture": inspect.getdoc((ARCHITECTURES | REAL)[name]),
+        "architecture": inspect.getdoc(OURS[name]),
         "parameters": sum(p.numel() for p in model.parameters()),
         "classes": list(classes),
         "data": dict(data),
