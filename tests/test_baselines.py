@@ -156,7 +156,7 @@ def test_xrai_ranks_regions_by_any_method():
     assert (got[:, :28] == 0).all() and got[:, 40:].abs().max() > 0
 
 
-def test_xrai_values_fall_from_region_to_region_and_cover_the_image():
+def test_xrai_covers_the_image_and_ranks_maps_alone_as_together():
     image = rand(1, 3, 48, 40).float()
     got = XRAI(Given(rand(1, 1, 48, 40).float())).attribute(image).sum(1)[0]
     assert got.isfinite().all() and len(got.unique()) > 1

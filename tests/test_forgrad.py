@@ -464,6 +464,7 @@ def test_controls():
 @pytest.mark.parametrize(
     "call, message",
     [
+        (lambda: default_cutoffs(IMAGES, 1), "n is 1, expected an integer of at least 2"),
         (lambda: low_pass(IMAGES, -1), "sigma is -1, expected a number of at least 0"),
         (lambda: low_pass(IMAGES, float("nan")), "sigma is nan"),
         (lambda: low_pass(IMAGES, [1, -2]), r"sigma is \[1, -2\]"),

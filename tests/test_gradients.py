@@ -203,6 +203,15 @@ def test_other_errors_of_the_model_pass_through_at_once():
     assert len(calls) == 2
 
 
+@pytest.mark.parametrize("output", ["probability", "log_probability"])
+def test_log_probabilities_serve_as_logits(output):
+    """Softmax and log-softmax undo what a last layer of log-softmax did."""
+    network = small_network()
+    models = network, nn.Sequential(network, nn.LogSoftmax(1))
+    got = [SmoothGrad(model, output).attribute(X, 1, n_samples=4) for model in models]
+    torch.testing.assert_close(*got, rtol=1e-11, atol=ROUNDING)
+
+
 @pytest.mark.parametrize(
     "explain",
     [lambda m, x: SmoothGrad(m).attribute(x, 0, n_samples=1, stdev=0.0), lambda m, x: BlurIG(m).attribute(x, 0)],

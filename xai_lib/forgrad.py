@@ -9,7 +9,7 @@ import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import scipy.stats
@@ -129,7 +129,13 @@ class Cutoff(NamedTuple):
 
 
 def default_cutoffs(inputs: Tensor, n: int = 12) -> tuple[int, ...]:
-    """At most `n` cut-offs for images (..., H, W), spaced geometrically from 1 to half the longer side (no filter)."""
+    """At most `n` cut-offs for images (..., H, W), spaced geometrically from 1 to half the longer side (no filter).
+
+    Raises:
+        ValueError: `n` is less than 2.
+    """
+    if not isinstance(n, Integral) or n < 2:
+        raise ValueError(f"n is {n!r}, expected an integer of at least 2.")
     half = max(inputs.shape[-2:]) // 2
     return tuple(sorted({round(half ** (k / (n - 1))) for k in range(n)}))
 

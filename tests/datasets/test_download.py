@@ -252,6 +252,7 @@ def test_the_profiles(data, capsys):
     assert download.main(["--profile", "paper"], ()) == 1
     sentence = capsys.readouterr().err
     assert sentence.startswith("Put under ") and "imagenet/wordnet.is_a.txt (" in sentence
+    assert f"food-101 ({LAYOUTS['food-101']})" in sentence
     assert f"animals ({LAYOUTS['animals']})" in sentence and "{train,test}/<animal>/*.jpg" in sentence
     with pytest.raises(SystemExit):
         download.main(["--profile", "other"], ())

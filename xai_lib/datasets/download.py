@@ -203,6 +203,7 @@ NEEDED = {
     "paper": (
         *(source.layout for source in OF_PAPER),
         "animals",
+        "food-101",
         "imagenet/val",
         "imagenet/wordnet.is_a.txt",
         "idrid/A. Segmentation/1. Original Images",
