@@ -37,11 +37,8 @@ models: $(READY)  ## train the networks of PROFILE again, embedded or sample
 data: $(READY)  ## fetch the real data that PROFILE needs, and say where to put what is not public
 	$(PYTHON) -m xai_lib.datasets.download --profile '$(PROFILE)'
 
-# Freed memory stays with the process, as in `make figures`: otherwise the allocator's luck decides the ratios.
-bench: export MALLOC_MMAP_THRESHOLD_ = 33554432
-bench: export MALLOC_TRIM_THRESHOLD_ = 1099511627776
 bench: $(READY)  ## measure speed and memory
-	$(PYTHON) -m pytest tests/benchmarks -q -s
+	$(PYTHON) -m tests.benchmarks
 
 clean:  ## remove stamps, caches, and the results of smoke and interactive runs
 	rm -rf figures/smoke figures/interactive .pytest_cache .ruff_cache .hypothesis

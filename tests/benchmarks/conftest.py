@@ -15,6 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 from xai_lib.reproduce.runner import cores
 
 TABLE = Path(__file__).with_name("RESULTS.md")
+HEAD = "| what | measured | wanted |"
 ROUNDS = 7
 
 
@@ -73,13 +74,14 @@ model, images = pytest.fixture(scope="module")(squeezenet), pytest.fixture(scope
 
 @pytest.fixture(scope="session")
 def report():
-    """Collects rows (what, measured, wanted) and writes them at the end."""
+    """Collects rows (what, measured, wanted); at the end they take the place of their predecessors in the table."""
     torch.set_num_threads(cores())
-    rows: list[tuple[str, str, str]] = []
-    yield lambda *row: (rows.append(row), print(" | ".join(row)))
-    header = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    lines = [
-        f"# Benchmarks\n\nRatios of one run, medians of {ROUNDS} rounds; {header}.\n",
-        "| what | measured | wanted |",
-    ]
-    TABLE.write_text("\n".join([*lines, "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]) + "\n")
+    rows: dict[str, tuple[str, ...]] = {}
+    yield lambda *row: (rows.update({row[0]: row}), print(" | ".join(row)))
+    lines = TABLE.read_text().splitlines() if TABLE.exists() else []
+    before = (line.strip("| ").split(" | ") for line in lines if line.startswith("| ") and line != HEAD)
+    earlier = {row[0]: (*row, "")[:3] for row in before}
+    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    header = f"# Benchmarks\n\nRatios, each of one run, medians of {ROUNDS} rounds; {machine}.\n"
+    body = (f"| {' | '.join(row)} |" for _, row in sorted((earlier | rows).items()))
+    TABLE.write_text("\n".join([header, HEAD, "|---|---|---|", *body]) + "\n")
