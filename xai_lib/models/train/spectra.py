@@ -27,7 +27,7 @@ SHIFT = 8  # bins, at most
 PATCH = 16  # bins
 RECIPES = {
     "spectra_resnet": {"epochs": 12, "learning_rate": 4e-3, "batch": 50},
-    "spectra_inpainter": {"epochs": 6, "learning_rate": 3e-3, "batch": 5},
+    "spectra_inpainter": {"epochs": 20, "learning_rate": 3e-3, "batch": 5},
 }
 perceived = Perceived()
 
