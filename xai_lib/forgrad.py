@@ -52,7 +52,7 @@ def low_pass(attributions: Tensor, sigma: float | Sequence[float], disk: bool = 
         row_waves, column_waves, mask = _filter(height, width, cuts, disk, maps.dtype, maps.device)
         half = (maps.flatten(-2).mT @ row_waves).unflatten(-2, row).flatten(-2)  # (..., W, c m)
         spectrum = (column_waves.mT @ half).unflatten(-1, (row[1], -1))  # (..., n, c, m)
-        if not spectrum[..., 0].sum().isfinite():  # sums of a map's entries, finite only if all of these are
+        if not math.isfinite(spectrum[..., 0].sum().item()):  # sums of a map's entries, finite only if all of these are
             raise ValueError("attributions contains NaN or infinity, expected finite values.")
         half = column_waves @ (spectrum * mask.view(len(cuts), *[1] * (maps.ndim - 3), *mask.shape[1:])).flatten(-2)
         half = half.unflatten(-1, (row[1], -1)).flatten(-3, -2)  # (..., W c, m)
