@@ -87,7 +87,7 @@ def accumulate(
     finished: list[tuple[Tensor, list[Tensor], list[Tensor] | None, int]] = []
 
     def update(folds: list, rows: Tensor, samples: range) -> None:  # on return its gradients are gone from memory
-        values, grads = gradients(points(rows, samples), rows)
+        values, grads = gradients(points, rows, samples)
         given = weights(rows, samples) if weights else [None] * len(folds)
         for f, g, w in zip(folds, grads, given, strict=True):
             f.update(g, values, w)
@@ -156,10 +156,11 @@ class _Gradients:
     def __init__(self, problem: Problem, limit: int) -> None:
         self.problem, self.limit = problem, limit
 
-    def __call__(self, points: tuple[Tensor, ...], rows: Tensor) -> tuple[Tensor, list[Tensor]]:
-        shape = points[0].shape[:2]
-        flat = tuple(p.flatten(0, 1) for p in points)
-        rows = rows.repeat(shape[0])
+    def __call__(self, points: Points, rows: Tensor, samples: range) -> tuple[Tensor, list[Tensor]]:
+        shape = len(samples), len(rows)
+        # As the model gets them, and not as they were drawn besides: during a pass they are held once.
+        flat = self.problem.laid_out(tuple(p.flatten(0, 1) for p in points(rows, samples)))
+        rows = rows.repeat(len(samples))
         parts, self.limit = in_parts(
             lambda here: self._evaluate(tuple(p[here] for p in flat), rows[here]), len(rows), self.limit
         )

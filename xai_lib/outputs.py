@@ -44,15 +44,19 @@ class Problem:
     def forward(self, points: tuple[Tensor, ...], rows: Tensor) -> Tensor:
         """The model's raw output at points (R, ...) that belong to the inputs `rows`, (R,)."""
         args = (a[rows] if self._per_input(a) else a for a in self.additional_forward_args)
-        if self.channels_last:
-            points = tuple(p.contiguous(memory_format=torch.channels_last) if p.ndim == 4 else p for p in points)
-        out = self.forward_func(*points, *args)
+        out = self.forward_func(*self.laid_out(points), *args)
         if not isinstance(out, Tensor) or not out.is_floating_point() or len(out) != len(rows):
             given = f"a tensor of shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
             raise ValueError(f"forward_func returned {given}, expected floats of shape ({len(rows)}, ...).")
         if not out.isfinite().all():
             raise ValueError("forward_func returned NaN or infinity, expected finite outputs.")
         return out.float() if out.dtype in (torch.bfloat16, torch.float16) else out
+
+    def laid_out(self, points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The points (R, ...) in the layout in which the model gets them; those that are, are not copied."""
+        if not self.channels_last:
+            return points
+        return tuple(p.contiguous(memory_format=torch.channels_last) if p.ndim == 4 else p for p in points)
 
     def values(self, points: tuple[Tensor, ...], rows: Tensor) -> Tensor:
         """The explained scalar, (R,), at points (R, ...) that belong to the inputs `rows`."""
