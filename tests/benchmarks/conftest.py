@@ -4,6 +4,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from datetime import date
 from itertools import accumulate
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 from xai_lib.reproduce.runner import cores
 
 TABLE = Path(__file__).with_name("RESULTS.md")
-HEAD = "| what | measured | wanted |"
+HEAD = "| what | measured | wanted | day |"
 ROUNDS = 7
 
 
@@ -77,11 +78,12 @@ def report():
     """Collects rows (what, measured, wanted); at the end they take the place of their predecessors in the table."""
     torch.set_num_threads(cores())
     rows: dict[str, tuple[str, ...]] = {}
-    yield lambda *row: (rows.update({row[0]: row}), print(" | ".join(row)))
+    day = date.today().isoformat()
+    yield lambda *row: (rows.update({row[0]: (*row, day)}), print(" | ".join(row)))
     lines = TABLE.read_text().splitlines() if TABLE.exists() else []
-    before = (line.strip("| ").split(" | ") for line in lines if line.startswith("| ") and line != HEAD)
-    earlier = {row[0]: (*row, "")[:3] for row in before}
+    before = (line[2:-2].split(" | ") for line in lines if line.startswith("| ") and line != HEAD)
+    earlier = {row[0]: row for row in before}
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     header = f"# Benchmarks\n\nRatios, each of one run, medians of {ROUNDS} rounds; {machine}.\n"
     body = (f"| {' | '.join(row)} |" for _, row in sorted((earlier | rows).items()))
-    TABLE.write_text("\n".join([header, HEAD, "|---|---|---|", *body]) + "\n")
+    TABLE.write_text("\n".join([header, HEAD, "|---|---|---|---|", *body]) + "\n")
