@@ -1,5 +1,6 @@
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -9,6 +10,7 @@ from xai_lib.plots import (
     method_grid,
     show_attribution,
     show_image,
+    show_intervals,
     show_patch,
     show_words,
     use_style,
@@ -53,6 +55,14 @@ def test_blur_axis_runs_from_coarse_to_fine():
     ax = plt.figure().gca()
     blur_axis(ax, 64.0)
     assert ax.get_xlim() == (64.0, 0.0) and [t.get_text() for t in ax.get_xticklabels()] == ["0", "1", "3", "10", "30"]
+
+
+def test_intervals_reach_from_low_to_high():
+    ax = plt.figure().gca()
+    table = pd.DataFrame({"auc": [0.5, 0.8], "auc low": [0.4, 0.75], "auc high": [0.7, 0.9]})
+    show_intervals(ax, [1, 0], table, "auc")
+    drawn = [line[:, 0].tolist() for line in ax.collections[0].get_segments()]
+    np.testing.assert_allclose(drawn, table[["auc low", "auc high"]])
 
 
 def test_methods_stand_side_by_side():

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from IPython.display import HTML
 from matplotlib.axes import Axes
@@ -168,6 +170,12 @@ def method_grid(image: Tensor, attributions: Mapping[str, Tensor], title: str = 
         shown = show_attribution(ax, attribution, name)
     signed_colour_bar(figure, axes, shown)
     return figure
+
+
+def show_intervals(ax: Axes, y: Sequence[float], table: pd.DataFrame, what: str, **style: Any) -> None:
+    """Draw a table's column `what` as points at the heights `y`, with its intervals "`what` low" to "`what` high"."""
+    error = np.abs(table[[f"{what} low", f"{what} high"]].to_numpy().T - table[what].to_numpy())
+    ax.errorbar(table[what], y, xerr=error, linestyle="", **{"marker": "o"} | style)
 
 
 def blur_axis(ax: Axes, max_sigma: float) -> None:
