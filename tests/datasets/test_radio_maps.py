@@ -64,29 +64,36 @@ def test_bad_ranges(change):
         make_radio_maps(1, 0, **change)
 
 
-def test_the_papers_layout(tmp_path):
+def test_the_papers_layout(tmp_path, monkeypatch):
+    monkeypatch.setenv("XAI_DATA", str(tmp_path))
+    root = tmp_path / "radiomapseer"
     rng = np.random.default_rng(0)
     for folder in ("png/buildings_complete", "png/buildings_missing4", "png/antennas", "gain/DPM"):
-        (tmp_path / folder).mkdir(parents=True)
+        (root / folder).mkdir(parents=True)
     full = np.zeros((256, 256), np.uint8)
     full[20:60, 30:80] = full[100:150, 100:140] = 255
     part = full.copy()
     part[100:150, 100:140] = 0
     gain = rng.integers(0, 256, (256, 256), dtype=np.uint8) * (full == 0)
     antenna = np.zeros_like(full)
-    antenna[5, 7] = 255
+    antenna[200, 120] = 255
     for city in (601, 602):
-        Image.fromarray(full).save(tmp_path / f"png/buildings_complete/{city}.png")
-        Image.fromarray(part).save(tmp_path / f"png/buildings_missing4/{city}_1.png")
+        Image.fromarray(full).save(root / f"png/buildings_complete/{city}.png")
+        Image.fromarray(part).save(root / f"png/buildings_missing4/{city}_1.png")
         for transmitter in (0, 1):
-            Image.fromarray(antenna).save(tmp_path / f"png/antennas/{city}_{transmitter}.png")
-            Image.fromarray(gain).save(tmp_path / f"gain/DPM/{city}_{transmitter}.png")
-    inputs, gains = load_radiomapseer(tmp_path, range(601, 603), range(2), n_measured=50)
-    assert inputs.shape == (4, 3, 256, 256) and gains.shape == (4, 1, 256, 256)
-    assert inputs[0, 0].nonzero().tolist() == [[5, 7]] and torch.equal(inputs[0, 1], torch.from_numpy(part > 0).float())
-    strength = np.maximum(gain / 255 - 0.2, 0) / 0.8
-    np.testing.assert_allclose(gains[0, 0], strength, atol=1e-6)
-    measured = inputs[0, 2] > 0
-    assert 25 <= measured.sum() <= 50 and torch.equal(inputs[0, 2][measured], gains[0, 0][measured])
+            Image.fromarray(antenna).save(root / f"png/antennas/{city}_{transmitter}.png")
+            Image.fromarray(gain).save(root / f"gain/DPM/{city}_{transmitter}.png")
+    maps = load_radiomapseer(cities=range(601, 603), transmitters=range(2), n_measured=50)
+    assert maps.inputs.shape == (4, 3, 256, 256) and maps.gain.shape == (4, 1, 256, 256)
+    inputs, strength = maps.inputs[0], np.maximum(gain / 255 - 0.2, 0) / 0.8
+    assert inputs[0].nonzero().tolist() == [[200, 120]] and torch.equal(inputs[1], torch.from_numpy(part > 0).float())
+    np.testing.assert_allclose(maps.gain[0, 0], strength, atol=1e-6)
+    assert maps.measured[0].sum() == 50 and torch.equal(inputs[2], maps.gain[0, 0] * maps.measured[0])
+    assert maps.missing.tolist() == 4 * [[False, True]] and (maps.buildings[0, 100:150, 100:140] == 2).all()
+    labels, kinds = clusters(maps)
+    assert (kinds == 1).sum() == 4 and (kinds == 2).sum() == 200 and labels.max() == 51
+    behind, before = shadow(maps)
+    assert behind[0, 80, 120] and before[0, 170, 120] and not (behind & before).any()
+    assert len(load_radiomapseer(1, cities=range(601, 603), transmitters=range(2)).gain) == 1
     with pytest.raises(FileNotFoundError, match="RadioMapSeer"):
-        load_radiomapseer(tmp_path, range(603, 604))
+        load_radiomapseer(cities=range(603, 604))

@@ -86,6 +86,7 @@ def test_nsynth(data):
     assert spectrum(got.inputs[:, 0]).shape == (2, 2, 1024)
     torch.testing.assert_close(got.inputs[0, 0], torch.from_numpy(sine(RATE, 4.0)).float(), rtol=0, atol=1e-4)
     assert load_nsynth(1).inputs.shape == (1, 1, 4 * RATE)
+    assert load_nsynth(instruments=["organ"]).labels.tolist() == [INSTRUMENTS.index("organ")]
 
 
 def test_errors(data, monkeypatch):

@@ -1,4 +1,4 @@
-"""Paper 1's networks on its own data: the shapes they take, and what fine-tuning changes."""
+"""The networks of papers 1 and 5 on their own data: shapes, fine-tuning, and what training leaves."""
 
 import pytest
 import torch
@@ -6,8 +6,10 @@ import torchvision
 import yaml
 
 from xai_lib.datasets.folders import Labelled
+from xai_lib.datasets.notes import make_notes
+from xai_lib.datasets.radio_maps import make_radio_maps
 from xai_lib.models import load_model
-from xai_lib.models.train import paper, sample
+from xai_lib.models.train import paper, radio, sample, spectra
 
 
 @pytest.mark.parametrize(
@@ -17,6 +19,7 @@ from xai_lib.models.train import paper, sample
         ("commands_m5", torch.zeros(2, 1, 8000), 35),
         ("imdb_bilstm", torch.ones(2, 40, dtype=torch.long), 2),
         ("animals_resnet50", torch.zeros(2, 3, 64, 64), 80),
+        ("nsynth_resnet", torch.zeros(2, 2, 1024), 10),
     ],
 )
 def test_shapes(name, inputs, n_classes):
@@ -47,6 +50,23 @@ def test_training_leaves_weights_and_a_card_that_are_found_again(tmp_path, monke
     again, card = load_model("commands_m5"), yaml.safe_load((tmp_path / "models/commands_m5.yaml").read_text())
     assert torch.equal(again(waves).argmax(1), model.cpu()(waves).argmax(1))
     assert card["data"] == {"layout": "speech_commands_v0.02", "train": 8, "held_out": 8}
+
+
+def test_recipes_of_paper_5_leave_weights_and_cards_beside_the_data(tmp_path, monkeypatch):
+    """On a handful of generated cities and notes, for one epoch."""
+    monkeypatch.setenv("XAI_DATA", str(tmp_path))
+    monkeypatch.setattr(paper, "load_radiomapseer", lambda n, cities: make_radio_maps(20, len(cities)))
+    clips = make_notes(80, 0)
+    played = Labelled(clips.waves[:, None], clips.instruments[:, 0], ())
+    monkeypatch.setattr(paper, "load_nsynth", lambda n, part: played)
+    monkeypatch.setattr(radio, "EPOCHS", 1)
+    monkeypatch.setitem(spectra.RECIPES, "spectra_resnet", {"epochs": 1, "learning_rate": 1e-3})
+    paper.make(["radiomapseer_phi0", "nsynth_resnet"])
+    assert load_model("radiomapseer_phi0")(torch.zeros(1, 2, 256, 256)).shape == (1, 1, 256, 256)
+    assert load_model("nsynth_resnet")(torch.zeros(1, 2, 1024)).shape == (1, 10)
+    for name, layout in (("radiomapseer_phi0", "radiomapseer"), ("nsynth_resnet", "nsynth")):
+        card = yaml.safe_load((tmp_path / f"models/{name}.yaml").read_text())
+        assert card["data"]["layout"] == layout and card["training"]["epochs"] == 1
 
 
 def test_fine_tuning_starts_from_imagenet_and_learns_the_last_block(monkeypatch):

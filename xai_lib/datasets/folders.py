@@ -41,6 +41,8 @@ LAYOUTS = {
     "audioset/clips": "clips of sound as <label>/<name>.wav",
     "audioset/labels.json": "all labels of a sound network in the order of its outputs, as a JSON list",
     "nsynth/nsynth-test": "NSynth's notes, as its archive of JSON and WAV files has them",
+    "nsynth/nsynth-train": "NSynth's training notes, as their archive of JSON and WAV files has them",
+    "radiomapseer": "RadioMapSeer's folders png and gain, as its archive has them",
     "idrid/A. Segmentation/1. Original Images": "IDRiD's fundus photographs, as its archive A. Segmentation has them",
     "idrid/A. Segmentation/2. All Segmentation Groundtruths": "IDRiD's lesion masks, as its archive has them",
     "reviews": "sentences of film reviews as {train,test}/{pos,neg}/<number>.txt",

@@ -9,13 +9,18 @@ known, and which lie before it.
 `load_radiomapseer` reads the data set of the paper in its own layout.
 """
 
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
+from skimage.measure import label
 from torch import Tensor
+
+from xai_lib.datasets.folders import find, spread
 
 SIZE = 64  # pixels per side
 FLOOR = 0.2  # of the grey values of RadioMapSeer: the weakest signal shown
@@ -26,15 +31,15 @@ _BRIGHTEST = 2.0  # pixels: nearer than this the gain is 1
 
 
 class RadioMaps(NamedTuple):
-    """n cities; at most `m` buildings each, numbered from 1.
+    """n cities of S x S pixels; at most `m` buildings each, numbered from 1.
 
     Attributes:
         inputs: transmitter (1 at its pixel), the input's city (1 inside buildings), measurements (0 where there is
-            none): (n, 3, 64, 64) float32 in [0, 1].
-        gain: signal strength, (n, 1, 64, 64) float32 in [0, 1], 0 inside buildings.
-        buildings: number of each pixel's building in the true city, (n, 64, 64) int64, 0 on the street.
+            none): (n, 3, S, S) float32 in [0, 1].
+        gain: signal strength, (n, 1, S, S) float32 in [0, 1], 0 inside buildings.
+        buildings: number of each pixel's building in the true city, (n, S, S) int64, 0 on the street.
         missing: whether a building is missing in the input, (n, m) bool.
-        measured: pixels with a measurement, (n, 64, 64) bool.
+        measured: pixels with a measurement, (n, S, S) bool.
     """
 
     inputs: Tensor
@@ -61,16 +66,11 @@ def make_radio_maps(
     for name, (low, high) in (("n_missing", n_missing), ("n_measured", n_measured)):
         if not 0 <= low <= high:
             raise ValueError(f"{name} is {(low, high)}, expected 0 <= fewest <= most.")
-    drawn = [_city(np.random.default_rng([seed, i]), n_missing, n_measured, sight) for i in range(n)]
-    inputs, gain, buildings, measured, missing = zip(*drawn, strict=True)
-    most = max(len(m) for m in missing)
-    padded = np.stack([np.pad(m, (0, most - len(m))) for m in missing])
-    tensors = (torch.from_numpy(np.stack(part)) for part in (inputs, gain, buildings))
-    return RadioMaps(*tensors, torch.from_numpy(padded), torch.from_numpy(np.stack(measured)))
+    return _stacked([_city(np.random.default_rng([seed, i]), n_missing, n_measured, sight) for i in range(n)])
 
 
 def clusters(maps: RadioMaps) -> tuple[Tensor, Tensor]:
-    """What a mask of the inputs switches on and off: numbers (n, 3, 64, 64) int64 for `Clusters`, and their kinds.
+    """What a mask of the inputs switches on and off: numbers (n, 3, S, S) int64 for `Clusters`, and their kinds.
 
     The buildings of the input come first, then its measurements, row by row. The second tensor, (n, k) int64, is 1 for
     a building, 2 for a measurement and 0 for a number that does not occur.
@@ -89,13 +89,13 @@ def clusters(maps: RadioMaps) -> tuple[Tensor, Tensor]:
 
 def shadow(maps: RadioMaps) -> tuple[Tensor, Tensor]:
     """Street pixels whose straight way from the transmitter is blocked by the missing buildings alone, and those
-    before them: on the ways that they block, between transmitter and building. Both (n, 64, 64) bool."""
+    before them: on the ways that they block, between transmitter and building. Both (n, S, S) bool."""
     behind, before = [], []
     for inputs, buildings, missing in zip(maps.inputs, maps.buildings, maps.missing, strict=True):
         city = buildings.numpy()
         gone = np.concatenate([[False], missing.numpy()])[city]
         at = np.argwhere(inputs[0].numpy() == 1)[0]
-        ways = _Ways(at)
+        ways = _Ways(at, len(city))
         by_all, by_gone = ways.length_inside(city > 0), ways.length_inside(gone)
         behind.append((by_gone > 0.5) & (by_all - by_gone < 0.5) & (city == 0))
         before.append(ways.to(gone) & (by_all < 0.5) & (city == 0))
@@ -103,54 +103,68 @@ def shadow(maps: RadioMaps) -> tuple[Tensor, Tensor]:
 
 
 def load_radiomapseer(
-    root: str | Path,
-    cities: range = range(601, 701),
-    transmitters: range = range(1),
-    n_measured: int = 100,
+    n: int | None = None,
+    *,
+    cities: Sequence[int] = range(601, 701),
+    transmitters: Sequence[int] = range(80),
+    n_measured: int = 60,
     seed: int = 0,
-) -> tuple[Tensor, Tensor]:
-    """Inputs (n, 3, 256, 256) and gains (n, 1, 256, 256), both in [0, 1], of RadioMapSeer under the folder `root`.
+) -> RadioMaps:
+    """RadioMapSeer's maps of 256 x 256 pixels: all pairs of a city and a transmitter, or `n` of them spread evenly.
 
     The layout is `png/buildings_complete/<city>.png`, `png/buildings_missing4/<city>_1.png` (the input's city, with
     four buildings missing), `png/antennas/<city>_<transmitter>.png` and `gain/DPM/<city>_<transmitter>.png`.
-    Grey values below a fifth are cut off; `n_measured` pixels on the street are measured.
+    Grey values below a fifth are cut off; connected pixels are a building; `n_measured` pixels on the street, or as
+    many as there are, are measured.
 
     Raises:
         FileNotFoundError: a file is missing.
+        ValueError: `n` is not positive or more than there are.
     """
-    rng = np.random.default_rng(seed)
-    inputs, gains = [], []
-    for city in cities:
-        full = _grey(root, f"png/buildings_complete/{city}.png")
-        part = _grey(root, f"png/buildings_missing4/{city}_1.png")
-        for transmitter in transmitters:
-            antenna = _grey(root, f"png/antennas/{city}_{transmitter}.png")
-            gain = np.maximum(_grey(root, f"gain/DPM/{city}_{transmitter}.png") - FLOOR, 0) / (1 - FLOOR)
-            street = np.flatnonzero(full == 0)
-            points = np.zeros_like(gain)
-            chosen = rng.choice(street, min(n_measured, len(street)), replace=False)
-            points.flat[chosen] = gain.flat[chosen]
-            inputs.append(np.stack([antenna > 0, part > 0, points]))
-            gains.append(gain[None])
-    return tuple(torch.from_numpy(np.stack(part).astype(np.float32)) for part in (inputs, gains))
+    root, pairs = find("radiomapseer"), list(product(cities, transmitters))
+    return _stacked([_read_city(root, *pair, n_measured, seed) for pair in spread(pairs, n)])
 
 
-def _grey(root: str | Path, name: str) -> np.ndarray:
-    path = Path(root) / name
+def _read_city(root: Path, city: int, transmitter: int, n_measured: int, seed: int) -> RadioMaps:
+    """One map of RadioMapSeer, as arrays."""
+    buildings = label(_grey(root / f"png/buildings_complete/{city}.png") > 0).astype(np.int64)
+    shown = _grey(root / f"png/buildings_missing4/{city}_1.png") > 0
+    antenna = _grey(root / f"png/antennas/{city}_{transmitter}.png")
+    gain = np.maximum(_grey(root / f"gain/DPM/{city}_{transmitter}.png") - FLOOR, 0) / (1 - FLOOR)
+    gain[buildings > 0] = 0
+    missing = ~np.isin(np.arange(1, buildings.max() + 1), buildings[shown])
+    street = np.flatnonzero(buildings == 0)
+    measured = np.zeros(buildings.shape, bool)
+    rng = np.random.default_rng([seed, city, transmitter])
+    measured.flat[rng.choice(street, min(n_measured, len(street)), replace=False)] = True
+    transmitter_at = np.zeros_like(gain)
+    transmitter_at.flat[antenna.argmax()] = 1
+    inputs = np.stack([transmitter_at, shown.astype(np.float32), gain * measured])
+    return RadioMaps(inputs, gain[None], buildings, missing, measured)
+
+
+def _stacked(cities: Sequence[RadioMaps]) -> RadioMaps:
+    """Single cities, as arrays, side by side as tensors."""
+    most = max(len(city.missing) for city in cities)
+    padded = [city._replace(missing=np.pad(city.missing, (0, most - len(city.missing)))) for city in cities]
+    return RadioMaps(*(torch.from_numpy(np.stack(part)) for part in zip(*padded, strict=True)))
+
+
+def _grey(path: Path) -> np.ndarray:
     if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: put RadioMapSeer's folders png and gain under {root}.")
+        raise FileNotFoundError(f"{path} is missing: RadioMapSeer's folders png and gain belong there.")
     with Image.open(path) as file:
         return np.asarray(file.convert("L"), dtype=np.float32) / 255
 
 
-def _city(rng, n_missing, n_measured, sight):
-    """Inputs, gain, buildings, measured pixels, and which buildings are missing."""
+def _city(rng, n_missing, n_measured, sight) -> RadioMaps:
+    """A generated city, as arrays."""
     while True:
         buildings = _buildings(rng)
         street = np.argwhere(buildings == 0)
         at = street[rng.integers(len(street))]
         count = buildings.max()
-        ways = _Ways(at)
+        ways = _Ways(at, SIZE)
         inside = ways.length_inside(buildings > 0)
         eligible = np.arange(1, count + 1)
         if sight:
@@ -169,7 +183,7 @@ def _city(rng, n_missing, n_measured, sight):
     transmitter = np.zeros_like(gain)
     transmitter[tuple(at)] = 1
     inputs = np.stack([transmitter, city.astype(np.float32), gain * measured])
-    return inputs, gain[None], buildings, measured, missing
+    return RadioMaps(inputs, gain[None], buildings, missing, measured)
 
 
 def _buildings(rng: np.random.Generator) -> np.ndarray:
@@ -189,25 +203,25 @@ def _buildings(rng: np.random.Generator) -> np.ndarray:
 
 
 class _Ways:
-    """The straight ways from the pixel `at` to every pixel; `length` in pixels, (64, 64)."""
+    """The straight ways from the pixel `at` to every pixel of a square; `length` in pixels, (size, size)."""
 
-    def __init__(self, at: np.ndarray) -> None:
-        share = ((np.arange(SIZE) + 0.5) / SIZE).astype(np.float32)[:, None, None]
-        rows, columns = np.indices((SIZE, SIZE), np.float32)
-        self.points = np.rint(at[0] + share * (rows - at[0])).astype(np.int32) * SIZE + np.rint(
+    def __init__(self, at: np.ndarray, size: int) -> None:
+        share = ((np.arange(size) + 0.5) / size).astype(np.float32)[:, None, None]
+        rows, columns = np.indices((size, size), np.float32)
+        self.points = np.rint(at[0] + share * (rows - at[0])).astype(np.int32) * size + np.rint(
             at[1] + share * (columns - at[1])
         ).astype(np.int32)
         self.length = np.hypot(rows - at[0], columns - at[1])
 
     def length_inside(self, solid: np.ndarray) -> np.ndarray:
         """Length in pixels of the way to each pixel that lies inside `solid`."""
-        return solid.ravel()[self.points].sum(0) * self.length / SIZE
+        return solid.ravel()[self.points].sum(0) * self.length / len(self.points)
 
     def to(self, solid: np.ndarray) -> np.ndarray:
         """The pixels on the ways to the pixels of `solid`."""
-        found = np.zeros(SIZE * SIZE, bool)
+        found = np.zeros(solid.size, bool)
         found[self.points[:, solid]] = True
-        return found.reshape(SIZE, SIZE)
+        return found.reshape(solid.shape)
 
 
 def _seen(buildings: np.ndarray, number: int, ways: _Ways, inside: np.ndarray) -> bool:

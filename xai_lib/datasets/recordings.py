@@ -7,6 +7,7 @@ idrid/A. Segmentation/            as IDRiD packs it: 1. Original Images, 2. All 
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,10 +40,13 @@ def load_clips(n: int | None = None, *, rate: int = RATE, length: int = LENGTH) 
     return Labelled(waves, torch.tensor([names.index(folder) for folder in folders]), names)
 
 
-def load_nsynth(n: int | None = None, *, part: str = "test", seconds: float = 4.0) -> Labelled:
+def load_nsynth(
+    n: int | None = None, *, part: str = "test", seconds: float = 4.0, instruments: Sequence[str] = INSTRUMENTS
+) -> Labelled:
     """Notes of NSynth from their onset, (n, 1, samples) in [-1, 1] at 16 kHz, of the ten instruments of paper 5.
 
-    `n` spreads evenly over the notes by name. The eleventh family, synth_lead, has no test notes and is left out.
+    `instruments` restricts them to some of the ten, and `n` spreads evenly over the notes by name. The eleventh family,
+    synth_lead, has no test notes and is left out.
 
     Raises:
         FileNotFoundError: the data are missing.
@@ -51,7 +55,7 @@ def load_nsynth(n: int | None = None, *, part: str = "test", seconds: float = 4.
     folder = find(f"nsynth/nsynth-{part}")
     notes = json.loads((folder / "examples.json").read_text(encoding="utf-8"))
     family = {name: note["instrument_family_str"] for name, note in sorted(notes.items())}
-    picked = spread([name for name in family if family[name] in INSTRUMENTS], n)
+    picked = spread([name for name in family if family[name] in instruments], n)
     waves = torch.stack([read_sound(folder / "audio" / f"{name}.wav", RATE, round(seconds * RATE)) for name in picked])
     return Labelled(waves, torch.tensor([INSTRUMENTS.index(family[name]) for name in picked]), INSTRUMENTS)
 

@@ -106,7 +106,7 @@ def class_names(name: str, n_classes: int) -> list[str]:
     ImageNet's in the standard order; otherwise numbers.
     """
     if name in OURS:
-        return yaml.safe_load((_folder(name) / f"{name}.yaml").read_text())["classes"]
+        return yaml.safe_load((card_folder(name) / f"{name}.yaml").read_text())["classes"]
     names = torchvision.models.get_model_weights(name if _of_torchvision(name) else "resnet50").DEFAULT.meta
     return names["categories"] if len(names["categories"]) == n_classes else [f"class {i}" for i in range(n_classes)]
 
@@ -120,14 +120,14 @@ def _transforms(name: str) -> torch.nn.Module:
     return torchvision.models.get_model_weights(name).DEFAULT.transforms()
 
 
-def _folder(name: str) -> Path:
+def card_folder(name: str) -> Path:
     """Where the weights and the card of one of our networks lie."""
     return DATA if name in ARCHITECTURES else data_folder() / "models"
 
 
 def _weights(name: str) -> dict[str, torch.Tensor]:
     """The state of one of our networks, as float16, checked against its card."""
-    path, card = _folder(name) / f"{name}.safetensors", _folder(name) / f"{name}.yaml"
+    path, card = card_folder(name) / f"{name}.safetensors", card_folder(name) / f"{name}.yaml"
     if not (path.exists() and card.exists()):
         raise FileNotFoundError(f"{path} or its card is missing; python -m xai_lib.models.train {name} makes both")
     content = path.read_bytes()

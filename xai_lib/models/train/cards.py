@@ -4,7 +4,6 @@ import hashlib
 import inspect
 import platform
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ import yaml
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from xai_lib.models import DATA, OURS
+from xai_lib.models import OURS, card_folder
 
 
 def half(model: nn.Module) -> dict[str, Tensor]:
@@ -33,9 +32,8 @@ def save(
     data: Mapping[str, Any],
     training: Mapping[str, Any],
     held_out: Mapping[str, Any],
-    folder: Path = DATA,
 ) -> None:
-    """Write folder/NAME.safetensors and its card folder/NAME.yaml.
+    """Write the weights NAME.safetensors and their card NAME.yaml to the network's `card_folder`.
 
     `held_out` holds the numbers of the model as it is: round it by `model.load_state_dict(half(model))` first.
     """
@@ -58,6 +56,8 @@ def save(
         "versions": {"python": platform.python_version()}
         | {m.__name__: str(m.__version__) for m in (torch, torchvision, np, scipy, skimage)},
     }
+    folder = card_folder(name)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.safetensors").write_bytes(weights)
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(card, sort_keys=False))
     print(yaml.safe_dump(card["held_out"], sort_keys=False))

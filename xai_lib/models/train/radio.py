@@ -10,12 +10,13 @@ cities of another seed.
 import copy
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from xai_lib.datasets.radio_maps import RadioMaps, make_radio_maps
-from xai_lib.models import load_model
+from xai_lib.models import load_model, pick_device
 from xai_lib.models.train.cards import half, save
 
 SEED, TRAIN_SEED, TEST_SEED = 0, 1, 2
@@ -28,24 +29,39 @@ RECIPES = {"radio_phi0": RATE, "radio_phi": RATE, "radio_phi_int": RATE}  # peak
 
 def make(names: Sequence[str]) -> None:
     """Train the networks `names` and write their weights and cards."""
-    maps = make_radio_maps(CITIES, TRAIN_SEED, (0, 0))
-    if "radio_phi0" in names:
-        phi0 = load_model("radio_phi0", pretrained=False)
+    data = {
+        "module": "xai_lib.datasets.radio_maps",
+        "train": {"seed": TRAIN_SEED, "cities": CITIES},
+        "held_out": {"seed": TEST_SEED, "cities": TEST_CITIES, "missing_in_sight": 1},
+    }
+    train(
+        names,
+        make_radio_maps(CITIES, TRAIN_SEED, (0, 0)),
+        make_radio_maps(TEST_CITIES, TEST_SEED, (1, 1), sight=True),
+        data,
+    )
+
+
+def train(names: Sequence[str], maps: RadioMaps, held_out: RadioMaps, data: dict[str, Any]) -> None:
+    """Train <data>_phi0, <data>_phi and <data>_phi_int, or some of them, on a GPU where there is one."""
+    device, source = pick_device(), names[0].partition("_")[0]
+    if f"{source}_phi0" in names:
+        phi0 = load_model(f"{source}_phi0", pretrained=False, device=device)
         fit(phi0, maps, EPOCHS, RATE)
-        write("radio_phi0", phi0)
-    if {"radio_phi", "radio_phi_int"} & set(names):
-        base = load_model("radio_phi", pretrained=False)
+        write(f"{source}_phi0", phi0, held_out, data)
+    if {f"{source}_phi", f"{source}_phi_int"} & set(names):
+        base = load_model(f"{source}_phi", pretrained=False, device=device)
         fit(base, maps, EPOCHS, RATE)
-        for name, weight in (("radio_phi", 0.0), ("radio_phi_int", WEIGHT)):
+        for name, weight in ((f"{source}_phi", 0.0), (f"{source}_phi_int", WEIGHT)):
             if name in names:
                 model = copy.deepcopy(base)
                 fit(model, maps, LAST_EPOCHS, RATE / 4, weight)
-                write(name, model)
+                write(name, model, held_out, data)
 
 
 def fit(model: nn.Module, maps: RadioMaps, epochs: int, rate: float, weight: float = 0.0) -> None:
     """Train in place; `weight` is that of the interpretation loss."""
-    model.train()
+    device = next(model.train().parameters()).device
     optimizer = torch.optim.Adam(model.parameters())
     steps = epochs * (len(maps.gain) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
@@ -54,11 +70,12 @@ def fit(model: nn.Module, maps: RadioMaps, epochs: int, rate: float, weight: flo
     for epoch in range(epochs):
         total = 0.0
         for batch in torch.randperm(len(maps.gain), generator=generator).view(-1, BATCH):
-            x, gain, gone = draw(maps, batch, generator, MISSING if model.n_inputs == 3 else 0)
+            drawn = draw(maps, batch, generator, MISSING if model.n_inputs == 3 else 0)
+            x, gain, gone = (part.to(device) for part in drawn)
             out = model(x[:, : model.n_inputs])
             loss = (out - gain).square().mean()
             if weight:
-                without = x * torch.tensor([1.0, 0.0, 1.0])[:, None, None]
+                without = x * torch.tensor([1.0, 0.0, 1.0], device=device)[:, None, None]
                 loss = loss + weight * ((out - model(without)) * gone).square().mean()
             optimizer.zero_grad()
             loss.backward()
@@ -75,7 +92,7 @@ def fit(model: nn.Module, maps: RadioMaps, epochs: int, rate: float, weight: flo
 def draw(
     maps: RadioMaps, batch: Tensor, generator: torch.Generator, missing: int = MISSING
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs (b, 3, 64, 64), gains (b, 1, 64, 64) and the missing buildings' pixels (b, 1, 64, 64) of some cities."""
+    """Inputs (b, 3, S, S), gains (b, 1, S, S) and the missing buildings' pixels (b, 1, S, S) of some cities."""
     buildings, gain = maps.buildings[batch], maps.gain[batch]
     n, count = len(batch), maps.missing.shape[1]
     wanted = torch.randint(missing + 1, (n, 1), generator=generator)
@@ -97,31 +114,27 @@ def _exists(buildings: Tensor, count: int) -> Tensor:
     return buildings.flatten(1).amax(1, keepdim=True) >= torch.arange(1, count + 1)
 
 
-def write(name: str, model: nn.Module) -> None:
+def write(name: str, model: nn.Module, maps: RadioMaps, data: dict[str, Any]) -> None:
     """Round to float16, measure on held-out cities, and save."""
     model.load_state_dict(half(model))
-    maps = make_radio_maps(TEST_CITIES, TEST_SEED, (1, 1), sight=True)
     x = maps.inputs.clone()
     if model.n_inputs == 2:
         x[:, 1] = (maps.buildings > 0).float()
     with torch.no_grad():
-        out = torch.cat([model(part) for part in x[:, : model.n_inputs].split(50)])
+        device = next(model.parameters()).device
+        out = torch.cat([model(part.to(device)).cpu() for part in x[:, : model.n_inputs].split(50)])
     error = (out - maps.gain).square().flatten(1)
     save(
         name,
         model,
         classes=(),
-        data={
-            "module": "xai_lib.datasets.radio_maps",
-            "train": {"seed": TRAIN_SEED, "cities": CITIES, "missing": [0, 0 if model.n_inputs == 2 else MISSING]},
-            "held_out": {"seed": TEST_SEED, "cities": TEST_CITIES, "missing_in_sight": int(model.n_inputs == 3)},
-        },
+        data=data | {"train": data["train"] | {"missing": [0, 0 if model.n_inputs == 2 else MISSING]}},
         training={
             "seed": SEED,
-            "epochs": EPOCHS + (0 if name == "radio_phi0" else LAST_EPOCHS),
+            "epochs": EPOCHS + (0 if model.n_inputs == 2 else LAST_EPOCHS),
             "batch": BATCH,
             "peak_learning_rate": RATE,
-            "interpretation_loss": WEIGHT if name == "radio_phi_int" else 0.0,
+            "interpretation_loss": WEIGHT if name.endswith("phi_int") else 0.0,
         },
         held_out={
             "mean_squared_error": round(error.mean().item(), 6),

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xai_lib.datasets.folders import Labelled, data_folder, load_cifar10, load_reviews, load_speech
+from xai_lib.datasets.folders import Labelled, load_cifar10, load_reviews, load_speech
 from xai_lib.datasets.reviews import Vocabulary
 from xai_lib.models import load_model, pick_device
 from xai_lib.models.sample import REVIEW_LENGTH, WORDS
@@ -64,12 +64,11 @@ def make(names: list[str]) -> None:
 
 def train(name: str, model: nn.Module, recipe: Mapping[str, Any], layout: str, load: Load, augment: Augment) -> None:
     """Train a network, on a GPU where there is one, and write its weights and card to `XAI_DATA/models`."""
-    device, folder = pick_device(), data_folder() / "models"
+    device = pick_device()
     inputs, labels, classes = load("train")
     fit(model.to(device), inputs.to(device), labels.to(device), augment, name=name, **recipe)
     model.load_state_dict(half(model))
     held_out = load("test")
-    folder.mkdir(exist_ok=True)
     save(
         name,
         model,
@@ -77,5 +76,4 @@ def train(name: str, model: nn.Module, recipe: Mapping[str, Any], layout: str, l
         data={"layout": layout, "train": len(labels), "held_out": len(held_out.labels)},
         training=recipe,
         held_out={"accuracy": accuracy(model, held_out.inputs.to(device), held_out.labels.to(device))},
-        folder=folder,
     )

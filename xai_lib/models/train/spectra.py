@@ -105,33 +105,34 @@ def inpainting_scores(model: nn.Module, spectra: Tensor) -> dict[str, float]:
     }
 
 
-def trained_resnet(model: nn.Module, train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor]) -> dict[str, Any]:
-    """Train the classifier; its card's classes and scores."""
-    fit(model, *train, transposed, name="spectra_resnet", **RECIPES["spectra_resnet"])
-    model.load_state_dict(half(model))
-    scores = {"accuracy": accuracy(model, *held_out), "accuracy_of_a_linear_model": linear_accuracy(train, held_out)}
-    return {"classes": INSTRUMENTS, "held_out": scores}
-
-
-def trained_inpainter(
-    model: nn.Module, train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor]
-) -> dict[str, Any]:
-    """Train the inpainter; its card's classes and scores."""
-    options = {"name": "spectra_inpainter", "loss": energy_score} | RECIPES["spectra_inpainter"]
-    fit(Twice(model), *train, hidden, **options)
-    model.load_state_dict(half(model))
-    return {"classes": (), "held_out": inpainting_scores(model, held_out[0][:100])}
-
-
 def make(names: list[str]) -> None:
     """Train the networks named and write their weights and cards."""
-    train, held_out = data(TRAIN_COUNT, TRAIN_SEED), data(TEST_COUNT, TEST_SEED)
     notes = {
         "module": "xai_lib.datasets.notes",
         "train": {"seed": TRAIN_SEED, "single_notes": TRAIN_COUNT},
         "held_out": {"seed": TEST_SEED, "single_notes": TEST_COUNT},
     }
+    train(names, data(TRAIN_COUNT, TRAIN_SEED), data(TEST_COUNT, TEST_SEED), notes)
+
+
+def train(
+    names: list[str], notes: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor], source: dict[str, Any]
+) -> None:
+    """Train classifiers (<data>_resnet) and inpainters (<data>_inpainter) on spectra and their instruments."""
     for name in names:
-        model = load_model(name, pretrained=False)
-        trained = trained_resnet if name == "spectra_resnet" else trained_inpainter
-        save(name, model, data=notes, training=RECIPES[name], **trained(model, train, held_out))
+        model, kind = load_model(name, pretrained=False), name.rpartition("_")[2]
+        recipe = RECIPES[f"spectra_{kind}"]
+        if kind == "resnet":
+            fit(model, *notes, transposed, name=name, **recipe)
+        else:
+            fit(Twice(model), *notes, hidden, name=name, loss=energy_score, **recipe)
+        model.load_state_dict(half(model))
+        if kind == "resnet":
+            classes = INSTRUMENTS
+            scores = {
+                "accuracy": accuracy(model, *held_out),
+                "accuracy_of_a_linear_model": linear_accuracy(notes, held_out),
+            }
+        else:
+            classes, scores = (), inpainting_scores(model, held_out[0][:100])
+        save(name, model, classes=classes, data=source, training=recipe, held_out=scores)
