@@ -222,6 +222,7 @@ def test_images_get_the_estimate_that_fits(monkeypatch):
         (torch.tensor([[1.0, 2.0], [2.0, 1.0]]), "not positive definite"),
         (torch.tensor([[1.0, 0.0], [0.0, 0.0]]), "not positive definite"),
         (torch.full((2, 2), torch.nan), "NaN or infinity"),
+        (torch.eye(2, dtype=torch.long), "covariance has dtype torch.int64, expected floats"),
     ],
 )
 def test_a_matrix_that_is_no_covariance_is_refused(matrix, sentence):
@@ -235,6 +236,7 @@ def test_a_matrix_that_is_no_covariance_is_refused(matrix, sentence):
         (lambda: covariance.full(SAMPLES[:1]), "samples has 1 rows"),
         (lambda: covariance.full(SAMPLES[:8], ridge=0), "not positive definite"),
         (lambda: covariance.full(SAMPLES * torch.nan), "NaN"),
+        (lambda: covariance.full(SAMPLES.int()), "samples has dtype torch.int32, expected floats"),
         (lambda: covariance.blocks(SAMPLES, 5), "expected a divisor"),
         (lambda: covariance.low_rank(SAMPLES[:8], 8), "rank is 8, expected 1 to 7"),
         (lambda: LowRank(FACTOR, torch.zeros(12)), "expected positive variances"),

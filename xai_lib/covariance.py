@@ -109,6 +109,7 @@ class Dense(Covariance):
         if not isinstance(matrices, Tensor) or matrices.ndim not in (2, 3) or matrices.shape[-1] != matrices.shape[-2]:
             given = tuple(matrices.shape) if isinstance(matrices, Tensor) else type(matrices).__name__
             raise ValueError(f"covariance is {given}, expected a square matrix (d, d) or blocks (groups, d, d).")
+        _check_floats("covariance", matrices)
         self.matrices = matrices if matrices.ndim == 3 else matrices[None]
         self.groups, self.size = self.matrices.shape[:2]
         if not self.matrices.isfinite().all():
@@ -299,7 +300,13 @@ def images(samples: Tensor, rank: int = 0, *, ridge: float = RIDGE) -> Dense | L
     return low_rank(samples, min(rank or RANK, len(samples) - 1), ridge=ridge)
 
 
+def _check_floats(name: str, values: Tensor) -> None:
+    if not values.is_floating_point():
+        raise ValueError(f"{name} has dtype {values.dtype}, expected floats.")
+
+
 def _centred(samples: Tensor) -> Tensor:
+    _check_floats("samples", samples)
     if len(samples) < 2:
         raise ValueError(f"samples has {len(samples)} rows, expected at least 2.")
     if not samples.isfinite().all():

@@ -7,7 +7,7 @@ propositions and figures are those of its supplement. Frequencies are in cycles 
 import copy
 import difflib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -76,6 +76,7 @@ class FORGrad:
     Filtering keeps the sum of a map, so a complete attribution stays complete.
 
     Raises:
+        TypeError: `method` has no `attribute`.
         ValueError: `sigma` is negative or `variant` is unknown.
     """
 
@@ -84,6 +85,10 @@ class FORGrad:
             raise ValueError(f"sigma is {sigma!r}, expected a number of at least 0.")
         if variant not in VARIANTS:
             raise ValueError(f"variant is {variant!r}, expected one of {VARIANTS}.")
+        if not hasattr(method, "attribute"):
+            raise TypeError(
+                f"method is a {type(method).__name__}, expected an attribution method such as BlurIG(model)."
+            )
         self.method, self.sigma, self.variant = method, sigma, variant
 
     def attribute(self, inputs: Tensor | tuple[Tensor, ...], target: Any = None, **settings: Any) -> Any:
@@ -205,9 +210,12 @@ def layer_profile(
         is called again is named `name (2)`.
 
     Raises:
-        ValueError: the model has no layer of a name given, or its output is no map of at least 8 x 8.
+        ValueError: `layers` is a single name, the model has no layer of a name given, or its output is no map of at
+            least 8 x 8.
     """
     modules = dict(model.named_modules())
+    if isinstance(layers, str):
+        raise ValueError(f"layers is {layers!r}, expected a sequence of names of modules.")
     for name in layers or ():
         if name not in modules:
             near = difflib.get_close_matches(name, modules, 3, 0.3) or [n for n in modules if n][:3]
@@ -419,7 +427,7 @@ def _waves(n: int, cut: float, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def _checked_cutoffs(sigma: float | Sequence[float]) -> tuple[float, ...]:
-    cuts = (sigma,) if isinstance(sigma, Real) else tuple(sigma)
+    cuts = (sigma,) if not isinstance(sigma, Iterable) else tuple(sigma)
     if not cuts or not all(isinstance(cut, Real) and cut >= 0 for cut in cuts):
         raise ValueError(f"sigma is {sigma!r}, expected a number of at least 0, or a sequence of them.")
     return tuple(float(cut) for cut in cuts)

@@ -114,11 +114,10 @@ def show_words(ax: Axes, words: Sequence[str], scores: Tensor, title: str = "", 
     ax.set_axis_off()
 
 
-def word_colour_key(figure: Figure, meant: str = "the class") -> None:
+def word_colour_key(figure: Figure, red: str, blue: str) -> None:
     """Say under words drawn by `show_words` what their colours stand for."""
-    strongest = zip(plt.get_cmap(SIGNED)([0.8, 0.2]), ("for", "against"), strict=True)
-    patches = [Patch(color=colour, label=f"{speaks} {meant}") for colour, speaks in strongest]
-    figure.legend(handles=patches, loc="outside lower center", ncols=2)
+    strongest = zip(plt.get_cmap(SIGNED)([0.8, 0.2]), (red, blue), strict=True)
+    figure.legend(handles=[Patch(color=c, label=meant) for c, meant in strongest], loc="outside lower center", ncols=2)
 
 
 def _word_colours(scores: Tensor) -> np.ndarray:
@@ -136,11 +135,13 @@ def image_grid(rows: int, columns: int, size: float = 1.8, row_labels: Sequence[
     return figure, axes
 
 
-def signed_colour_bar(figure: Figure, axes: np.ndarray, shown: AxesImage) -> None:
-    """One colour bar for maps that are each scaled to their own range."""
+def signed_colour_bar(
+    figure: Figure, axes: np.ndarray, shown: AxesImage, ends: tuple[str, str] = ("against\nthe class", "for\nthe class")
+) -> None:
+    """One colour bar for maps that are each scaled to their own range; `ends` say what blue and red stand for."""
     bar = figure.colorbar(shown, ax=axes, shrink=min(1.0, 1.2 / len(axes) ** 0.5), aspect=25, pad=0.01)
     low, high = shown.get_clim()
-    bar.set_ticks([low, 0, high], labels=["against\nthe class", "0", "for\nthe class"])
+    bar.set_ticks([low, 0, high], labels=[ends[0], "0", ends[1]])
     bar.outline.set_visible(False)
 
 
