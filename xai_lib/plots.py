@@ -169,7 +169,7 @@ def method_grid(image: Tensor, attributions: Mapping[str, Tensor], title: str = 
     show_image(axes.flat[0], image, title)
     for ax, (name, attribution) in zip(axes.flat[1:], attributions.items(), strict=False):
         shown = show_attribution(ax, attribution, name)
-    signed_colour_bar(figure, axes, shown)
+    signed_colour_bar(figure, axes, shown, ends=("negative", "positive"))  # not all methods know for and against
     return figure
 
 

@@ -33,6 +33,7 @@ for number in range(3):
     print("err", number, file=sys.stderr)
     time.sleep(0.15)
 warnings.warn("this names a temporary file")
+print(sys.prefix + "/lib", file=sys.stderr)
 object()
 """
 

@@ -146,6 +146,7 @@ class Run:
             "XAI_HEADLESS": "1",
             "PYTHONPATH": os.pathsep.join(path),
             "PYTHONHASHSEED": "0",
+            "PYTHONWARNINGS": "ignore:IProgress not found",  # Captum asks for widgets; nobody watches a bar here
             **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(THREADS)),
             **KEEP_MEMORY,
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # cuBLAS repeats itself only with this

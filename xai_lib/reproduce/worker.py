@@ -72,12 +72,13 @@ def main(folder: Path) -> int:
 
 
 def _without_traces(notebook: dict[str, Any], source_ids: set[str | None]) -> dict[str, Any]:
-    """The executed notebook without what differs between runs: times, process numbers, addresses, ids."""
+    """The executed notebook without what differs between runs and machines: times, numbers, addresses, ids, folders."""
     kept = ("kernelspec", "language_info")
     notebook["metadata"] = {key: value for key, value in notebook["metadata"].items() if key in kept}
     root = os.environ["PYTHONPATH"].split(os.pathsep)[0]
+    folders = "|".join(re.escape(f"{folder}/") for folder in (sys.prefix, root))
     # A kernel names its cells after a folder with its process number.
-    changing = rf" at 0x[0-9a-f]+|{re.escape(tempfile.gettempdir())}/ipykernel_\d+/|{re.escape(root)}/"
+    changing = rf" at 0x[0-9a-f]+|{re.escape(tempfile.gettempdir())}/ipykernel_\d+/|{folders}"
     for number, cell in enumerate(notebook["cells"]):
         if "id" in cell and cell["id"] not in source_ids:  # injected by papermill
             cell["id"] = f"cell-{number}"
