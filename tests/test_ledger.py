@@ -78,12 +78,13 @@ def test_a_second_result_replaces_the_first(folder):
     assert json.loads((folder / "results.json").read_text())["both"]["kind"] == "table"
 
 
-def test_figure_is_shown_once_and_closed(monkeypatch):
+def test_figure_is_shown_once_with_its_caption_and_closed(monkeypatch):
     shown = []
     monkeypatch.setattr(ledger, "display", shown.append)
     made = figure()
-    assert save_figure("fig-1", made, "A line") is None
-    assert shown == [made] and not plt.fignum_exists(made.number)
+    assert save_figure("fig-1", made, "A line.", paper="Figure 1") is None
+    assert shown[0] is made and shown[1].data == "**fig-1.** A line. *In the paper: Figure 1.*" and len(shown) == 2
+    assert not plt.fignum_exists(made.number)
 
 
 def test_ledger_shows_whole_sentences():

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from IPython.display import display
+from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from PIL import Image
@@ -30,7 +30,7 @@ TOLERANCE = 1e-2  # of a column's largest absolute value
 
 
 def save_figure(name: str, figure: Figure, caption: str, *, data: pd.DataFrame | None = None, paper: str = "") -> None:
-    """Write a figure to `name.png` and the plotted numbers to `name.csv`, and show it once.
+    """Write a figure to `name.png` and the plotted numbers to `name.csv`, and show it once, with its caption.
 
     `paper` is the paper's own number or figure, to stand beside ours in the gallery. The figure is closed.
     """
@@ -47,13 +47,14 @@ def save_figure(name: str, figure: Figure, caption: str, *, data: pd.DataFrame |
     tolerance = None if data is None else TOLERANCE
     _update("results.json", name, {"kind": "figure", "caption": caption, "paper": paper, "tolerance": tolerance})
     display(figure)
+    _show_caption(name, caption, paper)
     plt.close(figure)  # or the inline back end would show it a second time
 
 
 def save_table(
     name: str, frame: pd.DataFrame, caption: str, *, paper: str = "", tolerance: float | None = None
 ) -> pd.DataFrame:
-    """Write a table to `name.csv` and return it, so that it shows as the cell's result.
+    """Write a table to `name.csv`, show its caption, and return it, so that it shows as the cell's result.
 
     `tolerance` is how far a rebuilt number may be from the committed one, relative to the largest absolute
     value of its column (default 1e-2). An index other than the default one is written as columns.
@@ -64,7 +65,13 @@ def save_table(
     _remove_earlier(name)
     _write_csv(name, frame)
     _update("results.json", name, {"kind": "table", "caption": caption, "paper": paper, "tolerance": tolerance})
+    _show_caption(name, caption, paper)
     return frame
+
+
+def _show_caption(name: str, caption: str, paper: str) -> None:
+    in_paper = f" *In the paper: {paper.rstrip('.')}.*" if paper else ""
+    display(Markdown(f"**{name}.** {caption}{in_paper}"))
 
 
 def record_claim(
