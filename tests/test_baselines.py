@@ -168,9 +168,19 @@ def test_xrai_covers_the_image_and_ranks_maps_alone_as_together():
     assert masks.shape[1:] == (48, 40) and masks.any(0).all()
 
 
-@pytest.mark.parametrize("settings", [{"patch": 0}, {"patch": 6}, {"patch": 2, "stride": 3}, {"patch": 2, "stride": 0}])
-def test_occlusion_errors(settings):
-    with pytest.raises(ValueError, match="patch is"):
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"patch": 0}, "patch is 0"),
+        ({"patch": 2.5}, "patch is 2.5"),
+        ({"patch": 6}, "patch is 6 and stride 3"),
+        ({"patch": 2, "stride": 3}, "patch is 2 and stride 3"),
+        ({"patch": 2, "stride": 0}, "stride is 0"),
+        ({"patch": 2, "value": float("nan")}, "value is nan"),
+    ],
+)
+def test_occlusion_errors(settings, message):
+    with pytest.raises(ValueError, match=message):
         Occlusion(linear).attribute(IMAGES, 0, **settings)
 
 
@@ -199,6 +209,16 @@ def test_errors():
         GradCAM(cam_network(), "features")
     with pytest.raises(ValueError, match="layer is None, expected a module of the model"):
         GradCAM(nn.Sequential(nn.Flatten(), nn.Linear(60, 2)).double()).attribute(IMAGES, 0)
+    with pytest.raises(TypeError, match=r"forward_func is a function, expected an nn\.Module"):
+        GradCAM(linear)
+
+
+@pytest.mark.parametrize("method", [Occlusion, RISE, KernelSHAP])
+def test_what_hides_parts_of_images_takes_images(method):
+    with pytest.raises(ValueError, match=r"inputs has shape \(3, 60\), expected images"):
+        method(linear).attribute(IMAGES.flatten(1), 0)
+    with pytest.raises(TypeError, match="inputs is a tuple, expected images"):
+        method(linear).attribute((IMAGES,), 0)
 
 
 def test_contrast_is_the_distance_from_the_mean_colour():
@@ -261,6 +281,12 @@ def test_rise_does_not_depend_on_grouping(rows):
 def test_rise_errors(settings, message):
     with pytest.raises(ValueError, match=message):
         RISE(linear).attribute(IMAGES, 0, **settings)
+
+
+@pytest.mark.parametrize("grid", [1, 5])
+def test_kernel_shap_errors(grid):
+    with pytest.raises(ValueError, match=f"grid is {grid}, expected at least 2"):
+        KernelSHAP(linear).attribute(IMAGES, 0, grid=grid)
 
 
 def test_kernel_shap_of_a_linear_model_is_what_each_patch_adds():

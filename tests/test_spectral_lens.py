@@ -352,6 +352,11 @@ def test_an_entropy_that_still_rises_warns():
         entropy_cutoff(noisy_classifier, torch.zeros(2, 50), sigma=[0.1, 0.25, 0.5])
 
 
+def test_an_entropy_that_is_large_at_once_warns():
+    with pytest.warns(UserWarning, match="largest value at the first of the levels, 0.6"):
+        entropy_cutoff(noisy_classifier, torch.zeros(2, 50), sigma=[0.6, 1.2, 2.0])
+
+
 def test_inconsistency_of_known_maps():
     """Identical or rescaled maps: 0; disjoint ones: 1; one of three differs: two of three pairs."""
     blocks = torch.zeros(2, 20, 20)

@@ -1,6 +1,8 @@
 """The attribution methods that the papers' methods are compared with."""
 
+import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import captum.attr
@@ -118,6 +120,7 @@ class GradCAM(GradientMethod):
         output: explained scalar.
 
     Raises:
+        TypeError: the model is no `nn.Module`, which has layers.
         ValueError: the model has no layer of that name.
 
     Reference: Selvaraju et al.: Grad-CAM, ICCV 2017.
@@ -125,6 +128,10 @@ class GradCAM(GradientMethod):
 
     def __init__(self, forward_func: nn.Module, layer: nn.Module | str | None = None, output: str = "score") -> None:
         super().__init__(forward_func, output)
+        if not isinstance(forward_func, nn.Module):
+            raise TypeError(
+                f"forward_func is a {type(forward_func).__name__}, expected an nn.Module, which has layers."
+            )
         layers = dict(forward_func.named_modules())
         if isinstance(layer, str) and layer not in layers:
             raise ValueError(f"layer is {layer!r}, expected one of {', '.join(n for n in layers if n)}.")
@@ -310,14 +317,14 @@ class Occlusion(GradientMethod):
             show_progress: show a progress bar.
 
         Raises:
-            TypeError, ValueError: the inputs, the target, `patch`, `stride` or the model's output is invalid.
+            TypeError, ValueError: an argument, or the model's output, is invalid.
         """
-        problem = self._pose_images(inputs, target, internal_batch_size)
+        check_count("patch", patch)
         stride = max(1, patch // 2) if stride is None else stride
-        if not 1 <= stride <= patch <= min(inputs.shape[2:]):
-            raise ValueError(
-                f"patch is {patch} and stride {stride}, expected 1 <= stride <= patch <= the image's sides."
-            )
+        _check_hiding(inputs, value, stride=stride)
+        if not stride <= patch <= min(inputs.shape[2:]):
+            raise ValueError(f"patch is {patch} and stride {stride}, expected stride <= patch <= the image's sides.")
+        problem = self._pose_images(inputs, target, internal_batch_size)
         occlusion = captum.attr.Occlusion(self._explained)
         limit = batch_size((inputs,), internal_batch_size)
         parts = [
@@ -374,8 +381,7 @@ class RISE(GradientMethod):
         Raises:
             TypeError, ValueError: an argument, or the model's output, is invalid.
         """
-        check_count("n_samples", n_samples)
-        check_count("grid", grid)
+        _check_hiding(inputs, value, n_samples=n_samples, grid=grid)
         if not 0 < keep < 1:
             raise ValueError(f"keep is {keep!r}, expected a probability between 0 and 1.")
         problem = self._pose_images(inputs, target, internal_batch_size)
@@ -440,8 +446,9 @@ class KernelSHAP(GradientMethod):
         Raises:
             TypeError, ValueError: an argument, or the model's output, is invalid.
         """
-        check_count("n_samples", n_samples)
-        check_count("grid", grid)
+        _check_hiding(inputs, value, n_samples=n_samples, grid=grid)
+        if not 2 <= grid <= min(inputs.shape[2:]):
+            raise ValueError(f"grid is {grid}, expected at least 2 patches along each side, of at least a pixel each.")
         problem = self._pose_images(inputs, target, internal_batch_size)
         cells = torch.arange(grid**2, dtype=inputs.dtype, device=inputs.device).view(1, 1, grid, grid)
         patches = nn.functional.interpolate(cells, inputs.shape[2:], mode="nearest").long()
@@ -462,6 +469,19 @@ class KernelSHAP(GradientMethod):
                 )
             maps.append(coefficients)
         return torch.cat(maps).to(inputs.dtype) / inputs.shape[1]  # Captum gives a patch's value to every channel
+
+
+def _check_hiding(inputs: Tensor, value: float, **counts: int) -> None:
+    """For methods that hide parts of images: raises unless there are images, and `value` and the counts make sense."""
+    if not isinstance(inputs, Tensor) or inputs.ndim != 4:
+        given = f"has shape {tuple(inputs.shape)}" if isinstance(inputs, Tensor) else f"is a {type(inputs).__name__}"
+        raise (ValueError if isinstance(inputs, Tensor) else TypeError)(
+            f"inputs {given}, expected images (B, C, H, W)."
+        )
+    for name, count in counts.items():
+        check_count(name, count)
+    if not (isinstance(value, Real) and math.isfinite(value)):
+        raise ValueError(f"value is {value!r}, expected a finite number.")
 
 
 class XRAI:

@@ -65,14 +65,14 @@ def test_curves(model, images, report, curve):
 
 @pytest.mark.parametrize("method", [SG2, SpectralLens])
 def test_memory_against_samples(model, images, report, method):
-    """From where batches are full; fewer samples need a little less."""
+    """From where every batch is full, the pilot's too; 64 samples need 1.2 % less."""
 
     def explain(n):
         settings = {"sigma_max": 0.3, "n_samples": n, "internal_batch_size": BATCH}
         return lambda network, x: method(network).attribute(x, 0, **settings)
 
-    few, many = (peak_memory(explain(n), model, images[:1]) for n in (64, 512))
-    what = f"{method.__name__}, peak memory with 512 samples over that with 64 (SqueezeNet, 224)"
+    few, many = (peak_memory(explain(n), model, images[:1]) for n in (128, 1024))
+    what = f"{method.__name__}, peak memory with 1024 samples over that with 128 (SqueezeNet, 224)"
     report(what, f"{many / few:.3f}", "<= 1.01")
 
 

@@ -66,10 +66,10 @@ def plain(server):
     return Source("deep/file", server.url("file"), download.as_it_is, sha256=hashlib.sha256(CONTENT).hexdigest())
 
 
-def zipped(files):
+def zipped(files, compression=zipfile.ZIP_STORED):
     """A zip file with one folder around everything, as GitHub packs a repository."""
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
+    with zipfile.ZipFile(packed, "w", compression) as archive:
         for name, content in files.items():
             archive.writestr(f"repository-commit/{name}", content)
     return packed.getvalue()
@@ -131,6 +131,34 @@ def test_a_damaged_archive_leaves_nothing(tmp_path, server):
     with pytest.raises(Failed, match=r"cannot be unpacked \(Bad CRC-32"):
         fetch(Source("cifar10", server.url("a.zip"), download.cifar10), tmp_path)
     assert not (tmp_path / "cifar10").exists() and not (tmp_path / ".incoming" / "cifar10").exists()
+
+
+def damaged_zip():
+    """Deflated bytes that are no deflate stream any more."""
+    packed = bytearray(zipped({"train/cat/0001.jpg": CONTENT}, zipfile.ZIP_DEFLATED))
+    start = 30 + len("repository-commit/train/cat/0001.jpg")
+    packed[start : start + 50] = b"\xff" * 50
+    return bytes(packed)
+
+
+def damaged_png():
+    """A chunk in the middle has no name."""
+    content = io.BytesIO()
+    Image.effect_noise((200, 200), 50).save(content, "png")
+    chunk = content.getvalue().index(b"IDAT")
+    return content.getvalue().replace(content.getvalue()[chunk : chunk + 4], b"\x00\x00\x00\x00")
+
+
+@pytest.mark.parametrize("content, unpack", [(damaged_zip, "cifar10"), (damaged_png, "image")])
+def test_bytes_that_no_reader_understands_leave_nothing(tmp_path, server, content, unpack):
+    """Whatever the reader raises; the next try asks the server again."""
+    server.files["file"] = content()
+    source = Source("wanted", server.url("file"), getattr(download, unpack))
+    for _ in range(2):
+        with pytest.raises(Failed, match="cannot be unpacked"):
+            fetch(source, tmp_path)
+        assert not (tmp_path / "wanted").exists() and not (tmp_path / ".incoming" / "wanted").exists()
+    assert len(server.asked) == 2
 
 
 @pytest.mark.parametrize("files", [{"README": b""}, {"train/cat/0001.jpg": b"other"}])

@@ -192,8 +192,12 @@ def test_images_by_path_and_glob(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "here")
     Image.new("L", (40, 40), 200).save("x.png")
     torch.testing.assert_close(load_images("x.png", 1, 8), torch.full((1, 3, 8, 8), 200 / 255))
-    with pytest.raises(ValueError, match=r"image is 'no/\*.png', expected a path or glob; nothing matches"):
+    Image.new("L", (40, 40), 100).save("x[1].png")  # a name, not a pattern
+    torch.testing.assert_close(load_images("x[1].png", 1, 8), torch.full((1, 3, 8, 8), 100 / 255))
+    with pytest.raises(ValueError, match=r"image is 'no/\*.png', expected a path or glob; nothing matches below /"):
         load_images("no/*.png", 1, 8)
+    with pytest.raises(ValueError, match="n is 0, expected at least 1 image"):
+        load_images("x.png", 0, 8)
 
 
 def test_crop_is_central_and_unscaled_at_the_native_size(tmp_path):
@@ -211,6 +215,10 @@ def test_errors(data, monkeypatch):
         read_image(data / "absent.png")
     with pytest.raises(ValueError, match="n is 6, expected 1 to 5"):
         load_imagenet(6)
+    (data / "imagenet" / "val" / "n01" / ".DS_Store").write_bytes(b"")
+    assert len(load_imagenet(5).images) == 5
+    with pytest.raises(ValueError, match="n is 1, expected 1 to 0, the photographs of goldfish"):
+        load_imagenet(1, names=("goldfish",))
     with pytest.raises(ValueError, match="names contains 'whale'"):
         load_imagenet(1, names=("whale",))
     monkeypatch.setenv("XAI_DATA", str(data / "elsewhere"))

@@ -239,7 +239,7 @@ def fetch(source: Source, folder: Path) -> None:
         raise Failed(f"{source.url} does not have the sha256 {source.sha256}, what came was removed.") from error
     try:
         source.unpack(file, aside)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, tarfile.TarError, wave.Error) as error:
+    except Exception as error:  # readers raise all sorts on damaged bytes: zlib.error, SyntaxError of a PNG
         file.unlink()
         raise Failed(f"{source.url} cannot be unpacked ({error}), what came was removed.") from error
     if not aside.exists() or source.digest not in (None, digest(aside)):
@@ -278,8 +278,12 @@ def _resuming(part: Path) -> Callable[[str, str, object], None]:
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={held}-"} if held else {})
         try:
             reply = requests.get(url, headers=headers, stream=True, timeout=(CONNECT, SILENCE))
+        except requests.exceptions.SSLError as error:  # a connection error to requests
+            raise Failed(f"{url} is not answered by whom its name says ({error}).") from error
         except (requests.ConnectionError, requests.Timeout) as error:
             raise Unreachable(urlsplit(url).netloc) from error
+        except requests.RequestException as error:
+            raise Failed(f"{url} cannot be fetched ({error}).") from error
         with reply:
             if reply.status_code == requests.codes.requested_range_not_satisfiable:  # `part` is whole or too long
                 part.unlink()

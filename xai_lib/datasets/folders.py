@@ -111,11 +111,13 @@ def load_imagenet(n: int, *, size: int = 224, names: tuple[str, ...] = (), boxes
         if unknown:
             raise ValueError(f"names contains {unknown[0]!r}, expected names of imagenet/classes.json.")
         chosen = {wnids[classes.index(name)] for name in names}
-    listed = sorted(f for f in find("imagenet/val").glob("*/*") if f.parent.name in chosen and f.suffix != ".xml")
+    present = (f for f in find("imagenet/val").glob("*/*") if f.suffix != ".xml" and not f.name.startswith("."))
+    listed = sorted(f for f in present if f.parent.name in chosen)
     masks = {f: read_boxes(f.with_suffix(".xml"), f.parent.name, size) for f in listed} if boxes else {}
     files = [f for f in listed if masks[f].any() and not masks[f].all()] if boxes else listed
     if not 1 <= n <= len(files):
-        raise ValueError(f"n is {n}, expected 1 to {len(files)}, the photographs there are{' with boxes' * boxes}.")
+        of = f" of {', '.join(names)}" if names else ""
+        raise ValueError(f"n is {n}, expected 1 to {len(files)}, the photographs{of} there are{' with boxes' * boxes}.")
     picked = [files[i] for i in np.linspace(0, len(files) - 1, n).round().astype(int)]
     images = torch.stack([read_image(f, size) for f in picked])
     labels = torch.tensor([wnids.index(f.parent.name) for f in picked])
@@ -217,15 +219,25 @@ def load_images(pattern: str, n: int, size: int) -> Tensor:
     A relative pattern is looked for in the working directory, then in the repository, then under XAI_DATA.
 
     Raises:
-        ValueError: nothing matches, or a file cannot be read.
+        ValueError: `n` is not positive, nothing matches, or a file cannot be read.
     """
-    places = [Path.cwd(), EXTERNAL.parents[1], data_folder()]
-    found = (sorted(glob.glob(str(place / Path(pattern).expanduser()), recursive=True)) for place in places)
-    files = next((paths for paths in found if paths), None)
+    if n < 1:
+        raise ValueError(f"n is {n}, expected at least 1 image.")
+    places = dict.fromkeys(str(place) for place in (Path.cwd(), EXTERNAL.parents[1], data_folder()))
+    wanted = os.path.expanduser(pattern)
+    files = next((paths for place in places if (paths := _matching(place, wanted))), None)
     if files is None:
-        raise ValueError(f"image is {pattern!r}, expected a path or glob; nothing matches below {places}.")
+        raise ValueError(f"image is {pattern!r}, expected a path or glob; nothing matches below {', '.join(places)}.")
     picked = [files[i] for i in np.linspace(0, len(files) - 1, min(n, len(files))).round().astype(int)]
     return torch.stack([read_image(file, size) for file in picked])
+
+
+def _matching(place: str, pattern: str) -> list[str]:
+    """The file that a path below `place` names, its brackets and stars included, or those that match it as a glob."""
+    path = os.path.join(place, pattern)
+    return (
+        [path] if os.path.isfile(path) else sorted(glob.glob(os.path.join(glob.escape(place), pattern), recursive=True))
+    )
 
 
 def read_image(path: str | Path, size: int | None = None) -> Tensor:

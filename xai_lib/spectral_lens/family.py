@@ -18,11 +18,11 @@ class _Family(ByLogProbability):
 
     squared, times_input = False, False
 
-    def _mean(self, inputs, problem: Problem, points: Points, n: int, internal_batch_size: int | None) -> Any:
+    def _mean(self, inputs, problem: Problem, points: Points, n: int, limit: int | None, show_progress: bool) -> Any:
         def fold() -> Moments:
             return Moments(square) if self.squared else Moments()
 
-        values = accumulate(problem, points, n, fold, internal_batch_size=internal_batch_size).values
+        values = accumulate(problem, points, n, fold, internal_batch_size=limit, show_progress=show_progress).values
         if self.times_input:
             values = tuple(v * x for v, x in zip(values, problem.inputs, strict=True))
         return like_inputs(inputs, values)
@@ -39,10 +39,11 @@ class VG(_Family):
         *,
         additional_forward_args: Any = None,
         internal_batch_size: int | None = None,
+        show_progress: bool = False,
     ) -> Any:
         """Attribute the target's output to the inputs (B, ...), in one gradient per input."""
         problem = self._pose(inputs, target, additional_forward_args, internal_batch_size)
-        return self._mean(inputs, problem, unperturbed(problem), 1, internal_batch_size)
+        return self._mean(inputs, problem, unperturbed(problem), 1, internal_batch_size, show_progress)
 
 
 class SG(_Family):
@@ -61,6 +62,7 @@ class SG(_Family):
         seed: int | Sequence[int] = 0,
         additional_forward_args: Any = None,
         internal_batch_size: int | None = None,
+        show_progress: bool = False,
     ) -> Any:
         """Attribute the target's output to the inputs (B, ...), in `n_samples` gradients per input.
 
@@ -76,7 +78,7 @@ class SG(_Family):
         if len(scale) not in (1, len(problem)) or not ((scale >= 0) & (scale <= 1)).all():
             raise ValueError(f"scale is {scale.tolist()}, expected one number from 0 to 1, or one per input.")
         points = noisy(problem, scale.expand(len(problem)), sigma_max, noise, Noise(seed, len(problem)))
-        return self._mean(inputs, problem, points, n_samples, internal_batch_size)
+        return self._mean(inputs, problem, points, n_samples, internal_batch_size, show_progress)
 
 
 class IG(_Family):
@@ -92,6 +94,7 @@ class IG(_Family):
         n_steps: int = 64,
         additional_forward_args: Any = None,
         internal_batch_size: int | None = None,
+        show_progress: bool = False,
     ) -> Any:
         """Attribute the target's output to the inputs (B, ...), in `n_steps` gradients per input by the midpoint rule.
 
@@ -110,7 +113,7 @@ class IG(_Family):
             share = 1 - depth * (torch.arange(samples.start, samples.stop) + 0.5) / n_steps
             return tuple(along(share, x[None]) * x[rows] for x in problem.inputs)
 
-        return self._mean(inputs, problem, points, n_steps, internal_batch_size)
+        return self._mean(inputs, problem, points, n_steps, internal_batch_size, show_progress)
 
 
 class VG2(VG):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from xai_lib.gradients import Noise
 from xai_lib.outputs import batch_size, check_count, in_parts
@@ -38,12 +39,13 @@ def entropy_cutoff(
     reached: float = 0.95,
     seed: int = 0,
     internal_batch_size: int | None = None,
+    show_progress: bool = False,
 ) -> Cutoff:
     """The noise at which the predictive entropy of a classifier plateaus (appendix E.1), which gives `sigma_max`.
 
     It is the smallest level at which the entropy, averaged over noise and inputs, reaches the share `reached` of its
-    largest value. Levels are standard deviations of noise added to the inputs (B, ...); None tries 0.05, 0.1, ..., 1.
-    Every level, and every input, sees the same noise.
+    largest value; a warning says where that happens at an end of the range. Levels are standard deviations of noise
+    added to the inputs (B, ...); None tries 0.05, 0.1, ..., 1. Every level, and every input, sees the same noise.
 
     Raises:
         TypeError, ValueError: an argument, or the model's output, is invalid.
@@ -56,7 +58,8 @@ def entropy_cutoff(
     limit = batch_size((inputs,), internal_batch_size)
     noise = Noise(seed, len(problem))
     entropy = torch.zeros(len(levels), len(problem), dtype=inputs.dtype, device=inputs.device)
-    with torch.no_grad():
+    passes = n_samples * len(levels) * len(problem)
+    with torch.no_grad(), tqdm(total=passes, disable=not show_progress, unit="pass") as progress:
         for rows in problem.rows(limit):
             for k in range(n_samples):
                 eps = noise.draw(rows, range(k, k + 1), inputs)[0]
@@ -67,12 +70,18 @@ def entropy_cutoff(
                         limit,
                     )
                     total[rows] += torch.distributions.Categorical(logits=torch.cat(parts)).entropy() / n_samples
+                    progress.update(len(rows))
     mean = entropy.mean(1)
     if mean.argmax() == len(levels) - 1:
         warnings.warn(
             f"the entropy still rises at the last of the levels, {levels[-1]:g}: try larger ones.", stacklevel=2
         )
     first = int((mean >= reached * mean.max()).int().argmax())
+    if first == 0:
+        warnings.warn(
+            f"the entropy is near its largest value at the first of the levels, {levels[0]:g}: try smaller ones.",
+            stacklevel=2,
+        )
     return Cutoff(float(levels[first]), levels, entropy)
 
 
@@ -96,7 +105,8 @@ def optimal_scale(stack: Stack, exponent: float = 1.5, level: str = "dataset") -
             per pixel (B, 1, ...), with squares summed over channels.
 
     Warns:
-        where a scale is found at an end of the range: then the similarity has no peak in it.
+        where a scale is found at an end of the range, from which scale 0 is left out since every curve is 0 there:
+        then the similarity has no peak in it.
 
     Raises:
         ValueError: the level is unknown.
@@ -113,7 +123,7 @@ def optimal_scale(stack: Stack, exponent: float = 1.5, level: str = "dataset") -
     ends = int(((best <= 1) | (best == len(stack.scales) - 1)).sum())
     if ends:
         warnings.warn(
-            f"{ends} of {best.numel()} optimal scales ({level}) lie at an end of the range of scales: "
+            f"{ends} of {best.numel()} optimal scales ({level}) lie at an end of the range of scales, 0 left out: "
             "the similarity has no peak inside it.",
             stacklevel=2,
         )
