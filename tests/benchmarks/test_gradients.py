@@ -8,6 +8,7 @@ import torchvision
 from tests.benchmarks.conftest import interleaved, median_ratio, peak_memory, raw_gradients, squeezenet
 from xai_lib.baselines import SmoothGrad
 from xai_lib.blur_ig import BlurIG
+from xai_lib.spectral_lens import XIG
 
 BATCH, SAMPLES = 8, 4
 
@@ -30,7 +31,12 @@ def integrated_gradients(model, images):
     return captum_ig.attribute(images, target=0, n_steps=20, internal_batch_size=BATCH)
 
 
+def our_integrated_gradients(model, images):
+    return XIG(model, "score").attribute(images, 0, n_steps=20, internal_batch_size=BATCH)
+
+
 PAIRS = [
+    (our_integrated_gradients, integrated_gradients, "Integrated gradients, {} of ours over Captum's"),
     (smooth_grad, noise_tunnel, "SmoothGrad, {} over Captum's NoiseTunnel"),
     (blur_ig, integrated_gradients, "BlurIG, {} over Captum's integrated gradients"),
 ]
