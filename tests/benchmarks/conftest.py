@@ -15,6 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from xai_lib.reproduce.runner import cores
 
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 TABLE = Path(__file__).with_name("RESULTS.md")
 HEAD = "| what | measured | wanted | day |"
 ROUNDS = 7

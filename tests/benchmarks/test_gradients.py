@@ -5,7 +5,14 @@ import pytest
 import torch
 import torchvision
 
-from tests.benchmarks.conftest import interleaved, median_ratio, peak_memory, raw_gradients, squeezenet
+from tests.benchmarks.conftest import (
+    interleaved,
+    median_ratio,
+    needs_gpu,
+    peak_memory,
+    raw_gradients,
+    squeezenet,
+)
 from xai_lib.baselines import SmoothGrad
 from xai_lib.blur_ig import BlurIG
 from xai_lib.spectral_lens import XIG
@@ -56,7 +63,7 @@ def test_engine_efficiency(model, images, report):
     )
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@needs_gpu
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_engine_efficiency_on_a_gpu(precision, report):
     network, x = torchvision.models.resnet50(num_classes=10).eval().cuda(), torch.rand(64, 3, 224, 224, device="cuda")

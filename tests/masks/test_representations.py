@@ -155,6 +155,15 @@ def test_statistics_of_pixels_are_those_of_the_image():
     torch.testing.assert_close(perturbation.draw(rows, None, ones)[0, :, 0, 0, 0], expected)
 
 
+def test_magnitude_and_phase_have_statistics_of_their_own():
+    h = Fourier()(torch.randn(2, 1, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    rows, ones = torch.arange(2), torch.ones(1, 1, *h.values.shape[1:], dtype=torch.float64)
+    v = Gaussian()(h, IMAGES).draw(rows, None, ones)[0]
+    for part in range(2):
+        expected = h.values[:, part].flatten(1).mean(1) + h.values[:, part].flatten(1).std(1)
+        torch.testing.assert_close(v[:, part], expected[:, None, None].expand_as(v[:, part]))
+
+
 @pytest.mark.parametrize(
     "obfuscation, sentence",
     [

@@ -160,6 +160,17 @@ class TestEngine:
         b = solver.solve(objective(X.flip(0), Gaussian(mean=X.flip(0), std=SIGMA), seed=[5, 4, 3])).mask
         torch.testing.assert_close(a, b.flip(0), rtol=1e-6, atol=1e-6)
 
+    def test_memory_for_two_rows_is_enough(self, solver):
+        """Where not even one sample of all inputs fits, the inputs are taken in smaller blocks."""
+
+        def small(z):
+            if len(z) > 2:
+                raise torch.OutOfMemoryError
+            return linear(z)
+
+        with_little = solver.solve(objective(forward=small))
+        torch.testing.assert_close(with_little.mask, solver.solve(objective()).mask, rtol=1e-6, atol=1e-6)
+
     def test_the_global_generator_is_left_alone(self, solver):
         state = torch.random.get_rng_state()
         solver.solve(objective())
@@ -204,11 +215,13 @@ def test_a_mask_entry_per_channel():
 @pytest.mark.parametrize(
     "solver, sentence",
     [
-        (L1(-1.0), "sparsity is -1.0, expected a number from 0 to inf."),
+        (L1(-1.0), "sparsity is -1.0, expected a finite number of at least 0."),
+        (L1(float("inf")), "sparsity is inf, expected a finite number of at least 0."),
         (L1(1.0, n_steps=0), "n_steps is 0, expected an integer of at least 1."),
         (L1(1.0, n_samples=2.5), "n_samples is 2.5, expected an integer of at least 1."),
-        (L1(1.0, step_size=float("nan")), "step_size is nan, expected a number from 0 to inf."),
-        (Bernoulli(1.0, start=1.5), "start is 1.5, expected a number from 0 to 1."),
+        (L1(1.0, step_size=float("nan")), "step_size is nan, expected a finite number above 0."),
+        (Bernoulli(1.0, temperature=0.0), "temperature is 0.0, expected a finite number above 0."),
+        (Bernoulli(1.0, start=1.5), "start is 1.5, expected a number between 0 and 1."),
         (MatchingPursuit(0), "n_entries is 0, expected an integer of at least 1."),
     ],
 )

@@ -41,7 +41,8 @@ class Constant:
 class Gaussian:
     """v ~ N(mean, std^2) independently (Example 6), by default with the statistics of each input's own coefficients.
 
-    Wavelet coefficients have a mean and a standard deviation per scale, pixels one for the whole image.
+    Wavelet coefficients have a mean and a standard deviation per scale, magnitude and phase one each, pixels one for
+    the whole image.
 
     Args:
         mean, std: numbers, or tensors that broadcast with the coefficients; None takes the statistics.
@@ -62,12 +63,9 @@ class Gaussian:
         values = h.values
         if given is not None:
             return torch.as_tensor(given, dtype=values.dtype, device=values.device).expand_as(values)
-        dims = tuple(range(1, values.ndim))
-        parts = [
-            statistic(p, dim=dims, keepdim=True).expand(-1, *[1] * (len(dims) - 1), p.shape[-1])
-            for p in values.split(h.groups, -1)
-        ]
-        return torch.cat(parts, -1)
+        dims = tuple(range(2 if h.kinds else 1, values.ndim))
+        moments = [statistic(part, dim=dims, keepdim=True) for part in values.split(h.groups, -1)]
+        return torch.cat([m.expand(*m.shape[:-1], n) for m, n in zip(moments, h.groups, strict=True)], -1)
 
 
 @dataclass(frozen=True)

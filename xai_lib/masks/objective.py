@@ -87,16 +87,17 @@ class Objective:
 
     def expected(self, masks: Tensor, rows: Tensor, z: Tensor | None) -> Tensor:
         """The distortion of each mask (R, k) for the input named in `rows`, (R,), without gradients: (R,)."""
-        means = []
-        for block in torch.arange(len(rows), device=rows.device).split(self.limit):
 
-            def evaluate(some: slice, s: Tensor = masks[block], r: Tensor = rows[block]) -> Tensor:
+        def mean(block: slice) -> Tensor:
+            s, r = masks[block], rows[block]
+
+            def evaluate(some: slice) -> Tensor:
                 return self._at(self.mixed(s, r, _of(z, some, r)), r, self.distortion)
 
-            with torch.no_grad():
-                parts = self._over_samples(evaluate, 1 if z is None else len(z), len(block))
-            means.append(torch.cat(parts).mean(0))
-        return torch.cat(means)
+            return torch.cat(self._over_samples(evaluate, 1 if z is None else len(z), len(r))).mean(0)
+
+        with torch.no_grad():
+            return torch.cat(self._over_rows(mean, len(rows)))
 
     def value(self, masks: Tensor, z: Tensor | None, owner: Tensor | None = None) -> Tensor:
         """The distortion of masks (C, k), averaged over the inputs that share mask number `owner`, (C,): (C,)."""
@@ -112,11 +113,14 @@ class Objective:
 
         `masks` maps the parameters (R, k) of inputs `rows` and a slice of samples to masks (R, k) or (K, R, k).
         """
-        total, gradient = [], torch.zeros_like(leaf)
-        for rows in self.problem.rows(self.limit):
+        gradient = torch.zeros_like(leaf)
+        everything = torch.arange(len(self.problem), device=leaf.device)
+
+        def add(block: slice) -> Tensor:
+            rows = everything[block]
             weight = 1 / (self.inputs_per_mask[self.share[rows]] * n_samples)
 
-            def evaluate(some: slice, rows: Tensor = rows, weight: Tensor = weight) -> tuple[Tensor, Tensor]:
+            def evaluate(some: slice) -> tuple[Tensor, Tensor]:
                 with torch.enable_grad():
                     parameters = leaf.detach().requires_grad_()
                     chosen = masks(parameters[self.share[rows]], rows, some)
@@ -125,9 +129,17 @@ class Objective:
                 return d.detach().sum(0), g
 
             d, g = (sum(p) for p in zip(*self._over_samples(evaluate, n_samples, len(rows)), strict=True))
-            total.append(d)
-            gradient += g
-        return self._sum_per_mask(torch.cat(total)), gradient
+            gradient.add_(g)  # last: where memory runs out before, nothing of the block has been added
+            return d
+
+        distortion = torch.cat(self._over_rows(add, len(everything)))
+        return self._sum_per_mask(distortion), gradient
+
+    def _over_rows(self, evaluate: Callable[[slice], Tensor], n_rows: int) -> list[Tensor]:
+        """Evaluate slices of at most `limit` rows, fewer where memory does not hold them for a single sample."""
+        parts, fits = in_parts(evaluate, n_rows, self.limit)
+        self.limit = min(self.limit, fits)
+        return parts
 
     def _over_samples(self, evaluate: Callable[[slice], object], n_samples: int, n_rows: int) -> list:
         per = max(1, self.limit // n_rows)

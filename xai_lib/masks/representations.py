@@ -25,6 +25,8 @@ class Coefficients:
         exists: which of the k entries of each input's mask stand for something, (B, k) bool.
         explain: maps masks (B, k) to what is shown of them, shaped as the inputs.
         groups: lengths of the parts of h's last axis that share a noise level.
+        kinds: whether the axis behind the batch holds different quantities, such as magnitude and phase, whose
+            statistics are taken apart.
     """
 
     values: Tensor
@@ -33,6 +35,7 @@ class Coefficients:
     exists: Tensor
     explain: Callable[[Tensor], Tensor]
     groups: tuple[int, ...]
+    kinds: bool = False
 
 
 Representation = Callable[[Tensor], Coefficients]
@@ -45,10 +48,10 @@ def pixels(x: Tensor) -> Coefficients:
 
 def channels(x: Tensor) -> Coefficients:
     """One mask entry per channel of x, (B, C, ...), such as the whole magnitude and the whole phase (Example 4)."""
-    return _shaped(x, (x.shape[1], *[1] * (x.ndim - 2)))
+    return _shaped(x, (x.shape[1], *[1] * (x.ndim - 2)), kinds=True)
 
 
-def _shaped(x: Tensor, shape: tuple[int, ...]) -> Coefficients:
+def _shaped(x: Tensor, shape: tuple[int, ...], kinds: bool = False) -> Coefficients:
     """h = x, under a mask of a shape that broadcasts with x."""
     return Coefficients(
         x,
@@ -57,6 +60,7 @@ def _shaped(x: Tensor, shape: tuple[int, ...]) -> Coefficients:
         exists=_all(x, shape),
         explain=lambda mask: mask.unflatten(-1, shape).expand_as(x),
         groups=(x.shape[-1],),
+        kinds=kinds,
     )
 
 
@@ -192,6 +196,7 @@ class Fourier:
             exists=_all(x, shape),
             explain=lambda mask: signal(mask.unflatten(-1, shape) * values),
             groups=(n,),
+            kinds=True,
         )
 
 

@@ -35,20 +35,20 @@ class Solver(Protocol):
 
 def _check(solver: Solver) -> None:
     """Raises ValueError where a count is no positive integer, or a number is out of range."""
-    ranges = {
-        "sparsity": (0, float("inf")),
-        "step_size": (0, float("inf")),
-        "temperature": (0, float("inf")),
-        "start": (0, 1),
-        "tolerance": (0, float("inf")),
+    fits = {
+        "sparsity": (lambda v: 0 <= v < float("inf"), "a finite number of at least 0"),
+        "step_size": (lambda v: 0 < v < float("inf"), "a finite number above 0"),
+        "temperature": (lambda v: 0 < v < float("inf"), "a finite number above 0"),
+        "start": (lambda v: 0 < v < 1, "a number between 0 and 1"),
+        "tolerance": (lambda v: v >= 0, "a number of at least 0"),
     }
     for name, value in vars(solver).items():
         if name.startswith("n_") and (not isinstance(value, Integral) or value < 1):
             raise ValueError(f"{name} is {value!r}, expected an integer of at least 1.")
-        if name in ranges:
-            low, high = ranges[name]
-            if not (isinstance(value, Real) and low <= value <= high):
-                raise ValueError(f"{name} is {value!r}, expected a number from {low} to {high}.")
+        if name in fits:
+            fit, expected = fits[name]
+            if not (isinstance(value, Real) and fit(value)):
+                raise ValueError(f"{name} is {value!r}, expected {expected}.")
 
 
 @dataclass(frozen=True)
