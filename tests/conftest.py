@@ -24,6 +24,7 @@ def pytest_ignore_collect(collection_path, config: pytest.Config) -> bool | None
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs_data(layout): skipped where XAI_DATA does not hold the layout")
+    config.addinivalue_line("markers", "hours: a benchmark that takes hours, left out unless asked for by -m or -k")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

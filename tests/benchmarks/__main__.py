@@ -1,6 +1,6 @@
 """Run the benchmarks as `make figures` runs notebooks: memory that was freed stays with the process.
 
-Otherwise the luck of the allocator decides the ratios.
+Otherwise the luck of the allocator decides the ratios. `python -m tests.benchmarks -m hours` runs what takes hours.
 """
 
 import os
@@ -9,5 +9,6 @@ import sys
 
 from xai_lib.reproduce.runner import KEEP_MEMORY
 
-command = [sys.executable, "-m", "pytest", "tests/benchmarks", "-q", "-s", *sys.argv[1:]]
+asked = sys.argv[1:] or ["-m", "not hours"]
+command = [sys.executable, "-m", "pytest", "tests/benchmarks", "-q", "-s", *asked]
 sys.exit(subprocess.call(command, env=os.environ | KEEP_MEMORY))
