@@ -473,11 +473,10 @@ class KernelSHAP(GradientMethod):
 
 def _check_hiding(inputs: Tensor, value: float, **counts: int) -> None:
     """For methods that hide parts of images: raises unless there are images, and `value` and the counts make sense."""
-    if not isinstance(inputs, Tensor) or inputs.ndim != 4:
-        given = f"has shape {tuple(inputs.shape)}" if isinstance(inputs, Tensor) else f"is a {type(inputs).__name__}"
-        raise (ValueError if isinstance(inputs, Tensor) else TypeError)(
-            f"inputs {given}, expected images (B, C, H, W)."
-        )
+    if not isinstance(inputs, Tensor):
+        raise TypeError(f"inputs is a {type(inputs).__name__}, expected images (B, C, H, W).")
+    if inputs.ndim != 4:
+        raise ValueError(f"inputs has shape {tuple(inputs.shape)}, expected images (B, C, H, W).")
     for name, count in counts.items():
         check_count(name, count)
     if not (isinstance(value, Real) and math.isfinite(value)):

@@ -9,6 +9,7 @@ import sys
 
 from xai_lib.reproduce.runner import KEEP_MEMORY
 
-asked = sys.argv[1:] or ["-m", "not hours"]
-command = [sys.executable, "-m", "pytest", "tests/benchmarks", "-q", "-s", *asked]
+asked = sys.argv[1:]
+short = [] if {"-m", "-k"} & set(asked) else ["-m", "not hours"]
+command = [sys.executable, "-m", "pytest", "tests/benchmarks", "-q", "-s", *asked, *short]
 sys.exit(subprocess.call(command, env=os.environ | KEEP_MEMORY))

@@ -155,6 +155,12 @@ def test_statistics_of_pixels_are_those_of_the_image():
     torch.testing.assert_close(perturbation.draw(rows, None, ones)[0, :, 0, 0, 0], expected)
 
 
+def test_features_without_channels_have_the_statistics_of_their_input():
+    x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    v = Gaussian()(channels(x), x).draw(torch.arange(3), None, torch.ones(1, 1, 8, dtype=torch.float64))[0]
+    torch.testing.assert_close(v, (x.mean(1) + x.std(1))[:, None].expand(3, 8))
+
+
 def test_magnitude_and_phase_have_statistics_of_their_own():
     h = Fourier()(torch.randn(2, 1, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
     rows, ones = torch.arange(2), torch.ones(1, 1, *h.values.shape[1:], dtype=torch.float64)

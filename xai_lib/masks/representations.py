@@ -47,8 +47,11 @@ def pixels(x: Tensor) -> Coefficients:
 
 
 def channels(x: Tensor) -> Coefficients:
-    """One mask entry per channel of x, (B, C, ...), such as the whole magnitude and the whole phase (Example 4)."""
-    return _shaped(x, (x.shape[1], *[1] * (x.ndim - 2)), kinds=True)
+    """One mask entry per channel of x, (B, C, ...), such as the whole magnitude and the whole phase (Example 4).
+
+    Channels are taken for different quantities: noise has the statistics of each.
+    """
+    return _shaped(x, (x.shape[1], *[1] * (x.ndim - 2)), kinds=x.ndim > 2)
 
 
 def _shaped(x: Tensor, shape: tuple[int, ...], kinds: bool = False) -> Coefficients:
