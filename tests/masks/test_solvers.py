@@ -73,6 +73,17 @@ def test_the_papers_procedure_finds_it_too():
     torch.testing.assert_close(mask[0], optimum, rtol=0, atol=0.1)  # steps of 0.003 on noise of 18 %
 
 
+@pytest.mark.parametrize("sparsity", [1.0, 12.0])
+def test_the_way_back_ends_at_the_best_of_nine_masks(sparsity):
+    """One step empties the mask; on the line s to the full one the objective is (1 - s)^2 D(0) + lambda s."""
+    solver = L1(sparsity, 1, 1.0, 2, line_search=4000)
+    mask = solver.solve(objective(limit=4096)).mask
+    line = torch.linspace(0, 1, 9, dtype=torch.float64)
+    exact = (1 - line) ** 2 * SIGMA**2 * W.square().sum() + sparsity * line
+    assert exact.sort().values[:2].diff() > 0.05 * exact.min()  # above the noise of 4000 samples: 2 %
+    torch.testing.assert_close(mask, line[exact.argmin()].expand(3, N))
+
+
 def test_bernoulli_keeps_what_is_worth_more_than_it_costs():
     """theta_i goes to 1 where sigma^2 w_i^2 > lambda / N, and to 0 where it is below."""
     worth = SIGMA**2 * W**2
@@ -217,6 +228,7 @@ def test_a_mask_entry_per_channel():
     [
         (L1(-1.0), "sparsity is -1.0, expected a finite number of at least 0."),
         (L1(float("inf")), "sparsity is inf, expected a finite number of at least 0."),
+        (L1(1.0, line_search=-1), "line_search is -1, expected an integer of at least 0."),
         (L1(1.0, n_steps=0), "n_steps is 0, expected an integer of at least 1."),
         (L1(1.0, n_samples=2.5), "n_samples is 2.5, expected an integer of at least 1."),
         (L1(1.0, step_size=float("nan")), "step_size is nan, expected a finite number above 0."),
