@@ -41,11 +41,11 @@ def _check(solver: Solver) -> None:
         "temperature": (lambda v: 0 < v < float("inf"), "a finite number above 0"),
         "start": (lambda v: 0 < v < 1, "a number between 0 and 1"),
         "tolerance": (lambda v: v >= 0, "a number of at least 0"),
+        "line_search": (lambda v: isinstance(v, Integral) and v >= 0, "an integer of at least 0"),
     }
     for name, value in vars(solver).items():
-        least = {"line_search": 0}.get(name, 1)
-        if (name.startswith("n_") or name == "line_search") and (not isinstance(value, Integral) or value < least):
-            raise ValueError(f"{name} is {value!r}, expected an integer of at least {least}.")
+        if name.startswith("n_") and (not isinstance(value, Integral) or value < 1):
+            raise ValueError(f"{name} is {value!r}, expected an integer of at least 1.")
         if name in fits:
             fit, expected = fits[name]
             if not (isinstance(value, Real) and fit(value)):
