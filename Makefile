@@ -54,5 +54,5 @@ clean:  ## remove stamps, caches, and the results of smoke and interactive runs
 	@rm -f $@
 	python3 -m venv $(if $(wildcard $@),,--clear) .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-	.venv/bin/python -m uv pip install --python .venv/bin/python --require-hashes --requirement requirements.lock
+	.venv/bin/python -m uv pip install --python .venv/bin/python --compile-bytecode --require-hashes --requirement requirements.lock
 	@touch $@
