@@ -122,7 +122,8 @@ class ArgLens(ByLogProbability):
         """Find each pixel's scale in `n_samples` gradients per input, equally many and the same noise at every scale.
 
         Args:
-            as in `SpectralLens`; `n_samples` is at least `n_scales`, and scale 0 takes one of them.
+            as in `SpectralLens`; `n_samples` is at least `n_scales`. Scale 0 takes one of them; of the others, those
+            that do not divide equally among the other scales are not taken.
 
         Returns:
             Scales shaped as the inputs, with one channel instead of C for inputs (B, C, ...); where asked for,
