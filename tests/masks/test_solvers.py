@@ -74,7 +74,7 @@ def test_the_papers_procedure_finds_it_too():
 
 
 @pytest.mark.parametrize("sparsity", [1.0, 12.0])
-def test_the_way_back_ends_at_the_best_of_nine_masks(sparsity):
+def test_the_way_back_ends_at_the_best_mask_of_the_line(sparsity):
     """One step empties the mask; on the line s to the full one the objective is (1 - s)^2 D(0) + lambda s."""
     solver = L1(sparsity, 1, 1.0, 2, line_search=4000)
     mask = solver.solve(objective(limit=4096)).mask

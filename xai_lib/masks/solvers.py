@@ -73,9 +73,9 @@ class L1:
         decay: let the step size fall linearly to 0, and Adam's mean of squared gradients forget after about 100
             steps, not 1000.
         antithetic: draw noise in pairs of opposite sign.
-        line_search: samples of the noise at each of nine masks on the line from the one found to the full one, of
-            which the best is returned if it is better than the full one on four times as many fresh samples, too,
-            all without gradients; 0 returns the one found.
+        line_search: samples of the noise at each of eight masks on the line from the one found to the full one, of
+            which the best is returned if it beats the full one on four times as many fresh samples, all without
+            gradients; 0 returns the one found.
     """
 
     sparsity: float
@@ -118,7 +118,7 @@ class L1:
 
         full = objective.exists.to(mask)  # costs lambda
         z = objective.noise(self.n_steps, self.line_search, self.antithetic)  # of no step before
-        line = torch.stack([mask.lerp(full, share) for share in torch.linspace(0, 1, 9).tolist()])
+        line = torch.stack([mask.lerp(full, eighths / 8) for eighths in range(8)])
         chosen = torch.stack([cost(s, z) for s in line]).argmin(0)
         mask = line[chosen, torch.arange(len(mask))]
         fresh = objective.noise(self.n_steps + 1, 4 * self.line_search, self.antithetic)  # the least is luck, too
