@@ -85,9 +85,10 @@ def test_the_way_back_ends_at_the_best_mask_of_the_line(sparsity):
 
 
 def test_the_way_back_does_not_fall_for_rare_jumps():
-    """The output jumps by 10 where the noise passes 1. Half a mask is 69 % likely to show no jump in 16 samples, and to
+    """The output jumps by 10 where the noise passes 1, which few samples see.
 
-    seem cheap, though its distortion of 2.3 is more than it saves; in 64 more it does with 22 %, together 15 %.
+    Half a mask has a distortion of 2.3, more than it saves. It shows no jump in 16 samples with 69 % and in 64 fresh
+    ones with 22 %: at most 15 % fall for it, or for a smaller mask.
     """
 
     def rare(z):

@@ -5,7 +5,7 @@ partials lie (harmonic, stretched by a string's stiffness, or those of a free ba
 begin and end, and the law of their phases at the onset, which is the first sample. Two families are twins of another
 but for one thing:
 
-    flute, organ    differ in the magnitudes of the partials from the third on, and in nothing else
+    flute, organ    differ in the magnitudes of the partials in PIPES, and in nothing else
     reed, brass     differ in phase: in brass neighbouring partials start in opposite phase and the upper ones enter
                     later, with the same envelope; each line keeps its magnitude in the spectrum of the whole clip
 
@@ -28,6 +28,7 @@ LENGTH = 15_600  # samples: 96 frames of 25 ms, one every 10 ms
 INSTRUMENTS = ("organ", "guitar", "flute", "bass", "reed", "vocal", "mallet", "brass", "keyboard", "string")
 KINDS = ("strings", "winds", "struck")
 OTHERS = ("noise", "sine", "silence")
+PIPES = (3, 4, 6, 8, 12, 16)  # partials at which an organ has pipes of its own: a twelfth above, two octaves and so on
 LABELS = ("music", *KINDS, *INSTRUMENTS, *OTHERS)
 
 MEL_BINS, FRAMES = 64, 96
@@ -87,8 +88,7 @@ def _flute(k, f, rng):
 
 
 def _organ(k, f, rng):
-    ranks = np.isin(k, (3, 4, 6, 8, 12, 16))  # pipes a twelfth, two octaves and so on above
-    return np.where(ranks, 0.3, _flute(k, f, rng))
+    return np.where(np.isin(k, PIPES), 0.3, _flute(k, f, rng))
 
 
 def _reed(k, f, rng):

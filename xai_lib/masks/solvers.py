@@ -116,12 +116,13 @@ class L1:
         def cost(s: Tensor, z: Tensor | None) -> Tensor:
             return objective.value(s, z) + self.sparsity * objective.rate(s)
 
-        full = objective.exists.to(mask)  # costs lambda
+        full = objective.exists.to(mask)  # costs lambda: it has no distortion
         z = objective.noise(self.n_steps, self.line_search, self.antithetic)  # of no step before
         line = torch.stack([mask.lerp(full, eighths / 8) for eighths in range(8)])
         chosen = torch.stack([cost(s, z) for s in line]).argmin(0)
         mask = line[chosen, torch.arange(len(mask))]
-        fresh = objective.noise(self.n_steps + 1, 4 * self.line_search, self.antithetic)  # the least is luck, too
+        # The least of eight estimates is too low on average, so it is estimated again.
+        fresh = objective.noise(self.n_steps + 1, 4 * self.line_search, self.antithetic)
         return torch.where((cost(mask, fresh) < self.sparsity)[:, None], mask, full)
 
 
