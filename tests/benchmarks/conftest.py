@@ -85,6 +85,6 @@ def report():
     before = (line[2:-2].split(" | ") for line in lines if line.startswith("| ") and line != HEAD)
     earlier = {row[0]: row for row in before}
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    header = f"# Benchmarks\n\nRatios, each of one run, medians of {ROUNDS} rounds; {machine}.\n"
+    header = f"# Benchmarks\n\nEach row is of one run, ratios of times are medians of {ROUNDS} rounds; {machine}.\n"
     body = (f"| {' | '.join(row)} |" for _, row in sorted((earlier | rows).items()))
     TABLE.write_text("\n".join([header, HEAD, "|---|---|---|---|", *body]) + "\n")
