@@ -12,6 +12,7 @@ from xai_lib.masks import (
     Clusters,
     Constant,
     Gaussian,
+    Inpainted,
     MatchingPursuit,
     OutputChange,
     ProbabilityChange,
@@ -75,8 +76,22 @@ def test_obfuscations_under_full_and_empty_masks():
     assert torch.equal(rde.obfuscate(IMAGES, ones, n_samples=2), IMAGES.expand(2, *IMAGES.shape))
     noise = rde.obfuscate(IMAGES, 0 * ones, n_samples=50)
     assert abs(noise.std() / 0.1 - 1) < 5 / (2 * noise.numel() / 3) ** 0.5
-    with pytest.raises(ValueError, match=r"mask has shape \(3, 256\) and values from 0 to 2, expected"):
-        rde.obfuscate(IMAGES, ones * torch.linspace(0, 2, 256))
+    assert torch.equal(rde.obfuscate(IMAGES, ones.bool())[0], IMAGES)
+
+
+@pytest.mark.parametrize(
+    "mask, sentence",
+    [
+        ([1.0], "mask is a list, expected a tensor."),
+        (torch.ones(3, 0), "mask has shape (3, 0), expected (3, 256)."),
+        (2 * torch.ones(3, 256), "mask ranges from 2 to 2, expected 0 to 1."),
+        (torch.nan * torch.ones(3, 256), "mask ranges from nan to nan, expected 0 to 1."),
+    ],
+)
+def test_bad_masks(mask, sentence):
+    with pytest.raises((TypeError, ValueError)) as error:
+        PixelRDE(model).obfuscate(IMAGES, mask)
+    assert str(error.value) == sentence
 
 
 def test_cartoonx_obfuscations_are_clipped():
@@ -127,8 +142,8 @@ def test_distortions_are_what_they_are_called():
     torch.testing.assert_close(OutputChange(where[0])(scores, clean, None, rows), torch.tensor([1.0, 0.25]))
 
 
-def test_probabilities_near_one_keep_their_digits():
-    """p_j(x) - p_j(y) where both are within 1e-9 of 1, which a softmax in float32 cannot tell apart from 0."""
+def test_log_odds_of_a_certain_class():
+    """Where the probability is 1 in float32, its log-odds are still a number, and so is their gradient."""
     d = ProbabilityChange(1.0)
     clean = d.score(torch.tensor([[40.0, 0.0]]), torch.tensor([0]))
     assert float(clean) == 40.0 and float(d.of(torch.tensor([0.0]), clean)) == 0.25
@@ -160,10 +175,61 @@ def test_regression_on_a_box():
     assert details.order.tolist() == [[1]] and details.trace[:, 0].tolist() == [1.0, 0.0]
 
 
+@pytest.mark.parametrize("box", [torch.ones(3, 4), torch.ones(2, 4, 4), torch.ones(5)])
+def test_a_box_that_does_not_fit_the_output(box):
+    labels = torch.ones(3, 1, 4, 4, dtype=torch.int64)
+    rde = RDE(lambda z: z, Clusters(labels), Constant(0.0), OutputChange(box > 0), MatchingPursuit(1))
+    with pytest.raises(ValueError, match=r"where has shape .*, expected that of one output, \(1, 4, 4\), or one such"):
+        rde.attribute(torch.ones(3, 1, 4, 4))
+
+
+def test_whole_outputs_have_no_target():
+    rde = RDE(lambda z: z, pixels, Constant(0.0), OutputChange(), FAST)
+    with pytest.raises(ValueError, match="target is given, expected None: whole outputs are compared"):
+        rde.attribute(IMAGES, 1)
+
+
+def test_a_distortion_of_ones_own():
+    """A function of whole outputs, here of a map's mean: a mask entry of 48 adds a 48th to what is left of it."""
+
+    def mean_change(outputs, clean, target, rows):
+        return (outputs - clean).flatten(1).mean(1).square()
+
+    x = torch.ones(2, 3, 4, 4)
+    rde = RDE(lambda z: z, pixels, Constant(0.0), mean_change, MatchingPursuit(4))
+    trace = rde.attribute(x, return_details=True)[1].trace
+    torch.testing.assert_close(trace, ((1 - torch.arange(5) / 16) ** 2)[:, None].expand(5, 2))
+
+
+@pytest.mark.parametrize(
+    "returned, sentence",
+    [
+        (lambda h, s, z: None, "the inpainter returned a NoneType, expected (6, 3, 16, 16)."),
+        (lambda h, s, z: h[:1], "the inpainter returned shape (1, 3, 16, 16), expected (6, 3, 16, 16)."),
+        (lambda h, s, z: h / 0, "the inpainter returned NaN or infinity, expected finite coefficients."),
+    ],
+)
+def test_inpainters_are_checked(returned, sentence):
+    rde = RDE(model, pixels, Inpainted(returned, (1,)), ScoreChange(), L1(1.0, 2, n_samples=2))
+    with pytest.raises(ValueError) as error:
+        rde.attribute(IMAGES)
+    assert str(error.value) == sentence
+
+
+def test_the_final_distortion_of_many_samples_is_their_mean():
+    """More samples than are drawn at once, of a linear score under a full price: D(0) = sigma^2 |w|^2."""
+    w = torch.linspace(-1, 1, 10)
+    rde = RDE(lambda z: z @ w, pixels, Gaussian(0.0, 0.5), ScoreChange(), L1(1e6, 60, 0.02, 2))
+    found = rde.attribute(torch.zeros(2, 10), return_details=True, n_evaluation=4001)[1]
+    assert (found.mask == 0).all()
+    exact = 0.25 * w.square().sum()
+    assert ((found.distortion / exact - 1).abs() < 5 * (2 / 4001) ** 0.5).all()  # five standard errors
+
+
 @pytest.mark.parametrize("share, brightness", [(0.0, 0.0), (1.0, 0.5), (0.4, 0.2)])
 def test_measurements_come_from_the_estimate(share, brightness):
     x = torch.zeros(1, 3, 64, 64)
-    x[:, 2] = 0.9
+    x[:, 2, 1:] = 0.9  # what is measured may be 0
     obfuscation = inpainted_measurements(lambda z: torch.full_like(z[:, :1], 0.5), share)
     labels = torch.zeros(1, 3, 64, 64, dtype=torch.int64)
     labels[:, 2] = 1
@@ -180,6 +246,8 @@ def test_the_model_comes_back_untouched():
     before = [p.clone() for p in net.parameters()]
     with pytest.warns(UserWarning, match="training mode"):
         PixelRDE(net, FAST).attribute(IMAGES)
+    with pytest.warns(UserWarning, match="training mode"):
+        RDE(net, pixels, Gaussian(), OutputChange(), FAST).attribute(IMAGES)
     assert net.training and all(p.grad is None and p.requires_grad for p in net.parameters())
     assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
 
@@ -192,7 +260,11 @@ def test_the_model_comes_back_untouched():
         ({"target": 9}, "target ranges from 9 to 9, expected 0 to 3 (4 classes)."),
         ({"seed": -1}, "seed is -1, expected a non-negative integer or one per input (3)."),
         ({"seed": [1, 2]}, "seed is [1, 2], expected a non-negative integer or one per input (3)."),
-        ({"share": [0, 2, 2]}, "share is [0, 2, 2], expected for each of 3 inputs a number from 0 on."),
+        ({"seed": 1.5}, "seed is 1.5, expected a non-negative integer or one per input (3)."),
+        (
+            {"share": [0, 2, 2]},
+            "share is [0, 2, 2], expected one of the numbers 0, 1, 2, ..., none left out, for each of 3 inputs.",
+        ),
         ({"n_evaluation": 0}, "n_evaluation is 0, expected an integer of at least 1."),
         ({"internal_batch_size": 0}, "internal_batch_size is 0, expected an integer of at least 1."),
     ],

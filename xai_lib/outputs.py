@@ -21,20 +21,22 @@ class Problem:
 
     Attributes:
         forward_func: the model, called as `forward_func(*inputs, *additional_forward_args)`.
-        output: one of `OUTPUTS`.
+        output: one of `OUTPUTS`, or None where whole outputs are compared.
         inputs: one or more tensors, batch first: (B, ...).
         target: class index per input, (B,), or None where `forward_func` returns a score per input.
         additional_forward_args: passed behind the inputs; tensors of length B go with their input.
-        clean: value of the explained scalar at the inputs themselves, (B,).
+        outputs: of the model at the inputs themselves, (B, ...).
+        clean: value of the explained scalar there, (B,).
         channels_last: whether the model gets images in this layout, in which convolutions on a CPU are about 1.4 times
             faster, whatever the layout of their weights.
     """
 
     forward_func: Callable[..., Tensor]
-    output: str
+    output: str | None
     inputs: tuple[Tensor, ...]
     target: Tensor | None
     additional_forward_args: tuple[Any, ...]
+    outputs: Tensor | None = None
     clean: Tensor | None = None
     channels_last: bool = False
 
@@ -81,6 +83,7 @@ class Problem:
             inputs=tuple(x[rows] for x in self.inputs),
             target=self.target_of(rows),
             additional_forward_args=args,
+            outputs=None if self.outputs is None else self.outputs[rows],
             clean=None if self.clean is None else self.clean[rows],
         )
 
@@ -150,7 +153,7 @@ def pose(
     inputs: Tensor | tuple[Tensor, ...],
     target: int | Sequence[int] | Tensor | None,
     additional_forward_args: Any,
-    output: str,
+    output: str | None,
     limit: int,
 ) -> Problem:
     """Validate the arguments of an attribution and resolve the target on the clean inputs.
@@ -175,8 +178,12 @@ def pose(
     except RuntimeError:  # a model may `view` its features, which this layout does not allow
         problem = replace(problem, channels_last=False)
         outputs = _outputs(problem, limit)
+    if output is None:
+        if target is not None:
+            raise ValueError("target is given, expected None: whole outputs are compared.")
+        return replace(problem, outputs=outputs)
     target = _resolve_target(target, outputs, output)
-    return replace(problem, target=target, clean=select(outputs, target, output))
+    return replace(problem, target=target, outputs=outputs, clean=select(outputs, target, output))
 
 
 def _outputs(problem: Problem, limit: int) -> Tensor:

@@ -3,7 +3,7 @@
 Kolek, Nguyen, Levie, Bruna, Kutyniok: A Rate-Distortion Framework for Explaining Black-box Model Decisions, 2022.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -21,7 +21,6 @@ from xai_lib.masks import (
     Inpainted,
     Obfuscation,
     Objective,
-    OutputChange,
     Perturbation,
     ProbabilityChange,
     Representation,
@@ -31,7 +30,8 @@ from xai_lib.masks import (
 )
 from xai_lib.outputs import pose
 
-EVALUATION = 10**9  # the step whose noise final masks are evaluated on; no solver gets so far
+EVALUATION = 10**9  # the first step whose noise final masks are evaluated on; no solver gets so far
+BLOCK = 64  # samples of the evaluation that are drawn at once
 
 
 class Details(NamedTuple):
@@ -39,10 +39,12 @@ class Details(NamedTuple):
 
     Attributes:
         mask: (M, k) in [0, 1].
-        trace: the objective in every step of the solver, (n_steps, M); the distortion for matching pursuit.
-        distortion: of the final masks on fresh noise, (M,).
+        trace: the objective in every step of the solver, (n_steps, M); for matching pursuit the distortion with 0, 1,
+            2, ... entries, (n_chosen + 1, M).
+        distortion: of the final masks on fresh noise, (M,). A Bernoulli mask is taken as it is, theta as a soft mask.
         rate: mean of the final masks over their entries, (M,).
-        order: entries in the order in which matching pursuit chose them, (M, n_chosen), else None.
+        order: entries in the order in which matching pursuit chose them, (M, n_chosen), -1 where it chose none; else
+            None.
     """
 
     mask: Tensor
@@ -97,9 +99,11 @@ class RDE(Attribution):
 
         Args:
             inputs: float tensor (B, ...).
-            target: class explained, one or one per input; None explains the class predicted on `inputs`.
+            target: class explained, one or one per input; None explains the class predicted on `inputs`. Where whole
+                outputs are compared, there is none.
             share: numbers from 0 on, (B,): inputs with the same number share one mask, whose distortion is their mean.
-            seed: of the noise: one for all inputs (they see the same noise) or one per input.
+            seed: of the noise: one for all inputs (they see the same noise) or one per input, which takes memory for
+                the noise of a step for all of them.
             n_evaluation: samples of fresh noise for the distortion in the details.
             additional_forward_args: passed to `forward_func` behind the inputs.
             internal_batch_size: rows of one forward pass; changes the result by rounding only.
@@ -112,7 +116,8 @@ class RDE(Attribution):
 
         Raises:
             TypeError: the inputs or the target have the wrong type.
-            ValueError: a parameter of the four choices, `inputs`, `target`, `share`, `seed` or the output is invalid.
+            ValueError: a parameter of the four choices, `inputs`, `target`, `share`, `seed` or the output is invalid,
+                or the solver takes gradients and the model has none.
         """
         check_count("n_evaluation", n_evaluation)
         objective = self._objective(inputs, target, share, seed, additional_forward_args, internal_batch_size)
@@ -120,7 +125,7 @@ class RDE(Attribution):
         explanation = objective.h.explain(found.mask[objective.share])
         if not return_details:
             return explanation
-        distortion = objective.value(found.mask, objective.noise(EVALUATION, n_evaluation))
+        distortion = _final_distortion(objective, found.mask, n_evaluation)
         return explanation, Details(found.mask, found.trace, distortion, objective.rate(found.mask), found.order)
 
     def obfuscate(
@@ -135,15 +140,18 @@ class RDE(Attribution):
         """Obfuscations y of inputs (B, ...) under masks (B, k) in [0, 1]: (n_samples, B, ...).
 
         Raises:
+            TypeError: the mask is no tensor.
             ValueError: the mask has another shape or leaves [0, 1], or an argument is invalid as in `attribute`.
         """
         check_count("n_samples", n_samples)
+        if not isinstance(mask, Tensor):
+            raise TypeError(f"mask is a {type(mask).__name__}, expected a tensor.")
         objective = self._objective(inputs, None, None, seed, additional_forward_args, None)
-        if mask.shape != objective.exists.shape or not ((mask >= 0) & (mask <= 1)).all():
-            raise ValueError(
-                f"mask has shape {tuple(mask.shape)} and values from {float(mask.min()):.3g} to "
-                f"{float(mask.max()):.3g}, expected shape {tuple(objective.exists.shape)} and values from 0 to 1."
-            )
+        if mask.shape != objective.exists.shape:
+            raise ValueError(f"mask has shape {tuple(mask.shape)}, expected {tuple(objective.exists.shape)}.")
+        mask = mask.to(inputs)
+        if not ((mask >= 0) & (mask <= 1)).all():
+            raise ValueError(f"mask ranges from {float(mask.min()):.3g} to {float(mask.max()):.3g}, expected 0 to 1.")
         with torch.no_grad():
             rows = torch.arange(len(inputs), device=inputs.device)
             mixed = objective.mixed(mask, rows, objective.noise(EVALUATION, n_samples))
@@ -154,13 +162,8 @@ class RDE(Attribution):
         if not isinstance(inputs, Tensor):
             raise TypeError(f"inputs is a {type(inputs).__name__}, expected a tensor.")
         limit = batch_size((inputs,), internal_batch_size) if inputs.numel() else 1
-        forward = self.forward_func
-        if isinstance(self.distortion, OutputChange):  # of any shape, where `pose` expects a row per input
-
-            def forward(*args: Any) -> Tensor:
-                return self.forward_func(*args).flatten(1)
-
-        problem = pose(forward, inputs, target, additional_forward_args, "score", limit)
+        output = "score" if getattr(self.distortion, "of_class", False) else None
+        problem = pose(self.forward_func, inputs, target, additional_forward_args, output, limit)
         _check_seed(seed, len(inputs))
         coefficients = self.representation(inputs)
         perturbation = self.obfuscation(coefficients, inputs)
@@ -220,7 +223,7 @@ def inpainted_measurements(phi0: Callable[[Tensor], Tensor], share: float = 1.0)
     def generator(x: Tensor, s: Tensor, z: Tensor | None) -> Tensor:
         estimate = phi0(torch.cat([x[:, :1], x[:, 1:2] * s[:, 1:2]], 1)).clamp(min=0)
         filled = torch.full_like(estimate, float(share)) if z is None else torch.special.ndtr(z)[:, None] < share
-        return torch.cat([torch.zeros_like(x[:, :2]), estimate * filled * (x[:, 2:] > 0)], 1)
+        return torch.cat([torch.zeros_like(x[:, :2]), estimate * filled], 1)
 
     def obfuscation(h: Coefficients, x: Tensor) -> Perturbation:
         return Inpainted(generator, None if share in (0, 1) else tuple(x.shape[-2:]))(h, x)
@@ -228,8 +231,19 @@ def inpainted_measurements(phi0: Callable[[Tensor], Tensor], share: float = 1.0)
     return obfuscation
 
 
+def _final_distortion(objective: Objective, mask: Tensor, n_samples: int) -> Tensor:
+    """On fresh noise, of which little is held at once: with a seed per input it is as large as all inputs."""
+    if objective.perturbation.noise_shape is None:
+        return objective.value(mask, None)
+    total = 0
+    for start in range(0, n_samples, BLOCK):
+        z = objective.noise(EVALUATION + start, min(BLOCK, n_samples - start))
+        total = total + len(z) * objective.value(mask, z)
+    return total / n_samples
+
+
 def _check_seed(seed: int | Sequence[int], n_inputs: int) -> None:
-    seeds = [seed] * n_inputs if isinstance(seed, Integral) else list(seed)
+    seeds = [seed] * n_inputs if isinstance(seed, Integral) else list(seed) if isinstance(seed, Iterable) else []
     if len(seeds) != n_inputs or not all(isinstance(s, Integral) and s >= 0 for s in seeds):
         raise ValueError(f"seed is {seed!r}, expected a non-negative integer or one per input ({n_inputs}).")
 
@@ -241,7 +255,11 @@ def _groups(share: Sequence[int] | Tensor | None, inputs: Tensor) -> Tensor | No
     if (
         groups.shape != inputs.shape[:1]
         or groups.is_floating_point()
+        or groups.dtype == torch.bool
         or groups.unique().tolist() != list(range(int(groups.max()) + 1))
     ):
-        raise ValueError(f"share is {groups.tolist()}, expected for each of {len(inputs)} inputs a number from 0 on.")
+        raise ValueError(
+            f"share is {groups.tolist()}, expected one of the numbers 0, 1, 2, ..., none left out, for each of "
+            f"{len(inputs)} inputs."
+        )
     return groups.long()

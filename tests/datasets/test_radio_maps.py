@@ -58,7 +58,7 @@ def test_clusters_number_every_building_and_measurement_once(maps):
         assert torch.isin(label[1][label[1] > 0], (kind == 1).nonzero()[:, 0] + 1).all()
 
 
-@pytest.mark.parametrize("change", [{"n_missing": (2, 1)}, {"n_measured": (-1, 5)}])
+@pytest.mark.parametrize("change", [{"n_missing": (2, 1)}, {"n_measured": (-1, 5)}, {"n_missing": (9, 9)}])
 def test_bad_ranges(change):
     with pytest.raises(ValueError, match="expected 0 <= fewest <= most"):
         make_radio_maps(1, 0, **change)

@@ -59,6 +59,10 @@ def test_wavelet_levels_are_checked():
         Wavelets("db99")(rand(1, 3, 64, 64))
     with pytest.raises(ValueError, match="expected images"):
         Wavelets()(rand(1, 3, 64))
+    with pytest.raises(ValueError, match="mode is 'bogus', expected one of constant, zero"):
+        Wavelets(mode="bogus")(rand(1, 3, 64, 64))
+    with pytest.raises(ValueError, match=r"inputs ranges from 3 to 3, expected \[0, 1\]"):
+        Wavelets()(3 * torch.ones(1, 3, 64, 64))
 
 
 @pytest.mark.filterwarnings("ignore:levels is")
@@ -173,7 +177,8 @@ def test_magnitude_and_phase_have_statistics_of_their_own():
 @pytest.mark.parametrize(
     "obfuscation, sentence",
     [
-        (Gaussian(std=-1.0), "std is -1.0, expected numbers of at least 0."),
+        (Gaussian(std=-1.0), "std is as low as -1.0, expected at least 0 (a single coefficient has none, nan)."),
+        (Gaussian(std=torch.nan), "std is as low as nan, expected at least 0 (a single coefficient has none, nan)."),
         (Blurred(0.0, pixels), "sigma is 0.0, expected a positive number of pixels."),
         (Inpainted(lambda h, s, z: h[:, :1]), "the inpainter returned shape (2, 1, 16, 16), expected (2, 3, 16, 16)."),
     ],

@@ -148,10 +148,17 @@ def test_matching_pursuit_in_one_batch_equals_the_loop(limit):
     assert order == greedy_one_by_one(lambda s: ((1 - s) * W * (0.2 - X[0])).sum() ** 2, N, 5)
 
 
-def test_matching_pursuit_stops_at_its_tolerance_and_at_the_last_entry():
+def test_matching_pursuit_stops_at_its_tolerance():
+    """Input by input: one stops earlier than the other, and takes no entry from then on."""
     made = objective(X[:2], obfuscation=Constant(0.0))
-    found = MatchingPursuit(N, tolerance=1e-9).solve(made)
-    assert (found.trace[-1] <= 1e-9).all() or (found.mask == 1).all()
+    course = MatchingPursuit(N).solve(made)
+    tolerance = float(course.trace[2].min())
+    stop = (course.trace <= tolerance).int().argmax(0)
+    assert 0 < stop.min() < stop.max()
+    found = MatchingPursuit(N, tolerance).solve(made)
+    assert found.order.shape == (2, stop.max())
+    assert torch.equal((found.order >= 0).sum(1), stop) and torch.equal(found.mask.sum(1), stop.double())
+    assert torch.equal(found.trace[-1], course.trace[stop, torch.arange(2)])
     enough = MatchingPursuit(N, tolerance=1e9).solve(made)
     assert enough.order.shape == (2, 0) and (enough.mask == 0).all()
 
@@ -242,20 +249,26 @@ def test_a_mask_entry_per_channel():
 
 
 @pytest.mark.parametrize(
-    "solver, sentence",
+    "solver, settings, sentence",
     [
-        (L1(-1.0), "sparsity is -1.0, expected a finite number of at least 0."),
-        (L1(float("inf")), "sparsity is inf, expected a finite number of at least 0."),
-        (L1(1.0, line_search=-1), "line_search is -1, expected an integer of at least 0."),
-        (L1(1.0, n_steps=0), "n_steps is 0, expected an integer of at least 1."),
-        (L1(1.0, n_samples=2.5), "n_samples is 2.5, expected an integer of at least 1."),
-        (L1(1.0, step_size=float("nan")), "step_size is nan, expected a finite number above 0."),
-        (Bernoulli(1.0, temperature=0.0), "temperature is 0.0, expected a finite number above 0."),
-        (Bernoulli(1.0, start=1.5), "start is 1.5, expected a number between 0 and 1."),
-        (MatchingPursuit(0), "n_entries is 0, expected an integer of at least 1."),
+        (L1, {"sparsity": -1.0}, "sparsity is -1.0, expected a finite number of at least 0."),
+        (L1, {"sparsity": float("inf")}, "sparsity is inf, expected a finite number of at least 0."),
+        (L1, {"line_search": -1}, "line_search is -1, expected an integer of at least 0."),
+        (L1, {"n_steps": 0}, "n_steps is 0, expected an integer of at least 1."),
+        (L1, {"n_samples": 2.5}, "n_samples is 2.5, expected an integer of at least 1."),
+        (L1, {"step_size": float("nan")}, "step_size is nan, expected a finite number above 0."),
+        (Bernoulli, {"temperature": 0.0}, "temperature is 0.0, expected a finite number above 0."),
+        (Bernoulli, {"start": 1.5}, "start is 1.5, expected a number between 0 and 1."),
+        (MatchingPursuit, {"n_entries": 0}, "n_entries is 0, expected an integer of at least 1."),
     ],
 )
-def test_bad_settings(solver, sentence):
+def test_bad_settings(solver, settings, sentence):
+    required = {} if solver is MatchingPursuit else {"sparsity": 1.0}
     with pytest.raises(ValueError) as error:
-        solver.solve(objective())
+        solver(**required | settings)
     assert str(error.value) == sentence
+
+
+def test_a_model_without_gradients():
+    with pytest.raises(ValueError, match="forward_func is not differentiable in its inputs, expected a gradient"):
+        L1(1.0, 2).solve(objective(forward=lambda z: linear(z.detach())))

@@ -21,6 +21,7 @@ from skimage.measure import label
 from torch import Tensor
 
 from xai_lib.datasets.folders import find, spread
+from xai_lib.outputs import check_count
 
 SIZE = 64  # pixels per side
 FLOOR = 0.2  # of the grey values of RadioMapSeer: the weakest signal shown
@@ -28,6 +29,7 @@ FLOOR = 0.2  # of the grey values of RadioMapSeer: the weakest signal shown
 _SLOPE = 0.45  # gain lost per decade of distance
 _LOSS, _MOST = 0.05, 0.35  # gain lost per pixel inside buildings, and at most
 _BRIGHTEST = 2.0  # pixels: nearer than this the gain is 1
+_MISSING, _MEASURED = 5, 1000  # buildings and measurements at most, for which a city is soon found
 
 
 class RadioMaps(NamedTuple):
@@ -56,16 +58,17 @@ def make_radio_maps(
 
     Args:
         n, seed: number of cities, and seed.
-        n_missing: fewest and most buildings that the input misses.
-        n_measured: fewest and most measurements.
+        n_missing: fewest and most buildings that the input misses, 5 at most.
+        n_measured: fewest and most measurements, 1000 at most.
         sight: choose the missing buildings among those that stand in the transmitter's line of sight.
 
     Raises:
-        ValueError: a range is not increasing, or starts below 0.
+        ValueError: `n` is not positive, or a range is not increasing or goes beyond what every city holds.
     """
-    for name, (low, high) in (("n_missing", n_missing), ("n_measured", n_measured)):
-        if not 0 <= low <= high:
-            raise ValueError(f"{name} is {(low, high)}, expected 0 <= fewest <= most.")
+    check_count("n", n)
+    for name, (low, high), limit in (("n_missing", n_missing, _MISSING), ("n_measured", n_measured, _MEASURED)):
+        if not 0 <= low <= high <= limit:
+            raise ValueError(f"{name} is {(low, high)}, expected 0 <= fewest <= most <= {limit}.")
     return _stacked([_city(np.random.default_rng([seed, i]), n_missing, n_measured, sight) for i in range(n)])
 
 

@@ -43,10 +43,10 @@ def load_clips(n: int | None = None, *, rate: int = RATE, length: int = LENGTH) 
 def load_nsynth(
     n: int | None = None, *, part: str = "test", seconds: float = 4.0, instruments: Sequence[str] = INSTRUMENTS
 ) -> Labelled:
-    """Notes of NSynth from their onset, (n, 1, samples) in [-1, 1] at 16 kHz, of the ten instruments of paper 5.
+    """Notes of NSynth, (n, 1, samples) in [-1, 1] at 16 kHz, of the ten instruments of paper 5.
 
-    `instruments` restricts them to some of the ten, and `n` spreads evenly over the notes by name. The eleventh family,
-    synth_lead, has no test notes and is left out.
+    A note lasts 4 s; of these `seconds` in the middle are taken. `instruments` restricts them to some of the ten, and
+    `n` spreads evenly over the notes by name. The eleventh family, synth_lead, has no test notes and is left out.
 
     Raises:
         FileNotFoundError: the data are missing.

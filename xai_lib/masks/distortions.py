@@ -13,6 +13,7 @@ class ScoreChange:
     """d1 = scale * (Phi_j(x) - Phi_j(y))^2, the class's score before softmax."""
 
     scale: float = 1.0
+    of_class = True
 
     def score(self, outputs: Tensor, target: Tensor | None) -> Tensor:
         """The scalar that d1 is a function of, (R,)."""
@@ -53,10 +54,17 @@ class OutputChange:
     """
 
     where: Tensor | None = None
+    of_class = False
 
     def __call__(self, outputs: Tensor, clean: Tensor, target: Tensor | None, rows: Tensor) -> Tensor:
         change = (outputs - clean).square().flatten(1)
         if self.where is not None:
-            one_for_all = self.where.numel() == change.shape[1]
-            change = change * (self.where.flatten() if one_for_all else self.where.flatten(1)[rows])
+            n_sets = self.where.numel() / change.shape[1]
+            if n_sets != 1 and (n_sets != len(self.where) or n_sets <= rows.max()):
+                raise ValueError(
+                    f"where has shape {tuple(self.where.shape)}, expected that of one output, "
+                    f"{tuple(outputs.shape[1:])}, or one such set per input."
+                )
+            sets = self.where.reshape(-1, change.shape[1])
+            change = change * (sets if n_sets == 1 else sets[rows])
         return change.sum(1)

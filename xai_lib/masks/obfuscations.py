@@ -55,7 +55,7 @@ class Gaussian:
         mean = self._moment(self.mean, h, torch.mean)
         std = self._moment(self.std, h, torch.std)
         if not (std >= 0).all():
-            raise ValueError(f"std is {self.std!r}, expected numbers of at least 0.")
+            raise ValueError(f"std is as low as {std.min()}, expected at least 0 (a single coefficient has none, nan).")
         return Perturbation(tuple(h.values.shape[1:]), lambda rows, spread, z: torch.addcmul(mean[rows], std[rows], z))
 
     @staticmethod
@@ -105,10 +105,11 @@ class Inpainted:
             given = [h.values[rows].expand(full), spread.expand(full)]
             given.append(None if z is None else z.expand(samples, len(rows), *self.noise_shape))
             v = self.generator(*(g if g is None else g.flatten(0, 1) for g in given))
-            if v.shape != (samples * len(rows), *shape):
-                raise ValueError(
-                    f"the inpainter returned shape {tuple(v.shape)}, expected {(samples * len(rows), *shape)}."
-                )
+            if not isinstance(v, Tensor) or v.shape != (samples * len(rows), *shape):
+                returned = f"shape {tuple(v.shape)}" if isinstance(v, Tensor) else f"a {type(v).__name__}"
+                raise ValueError(f"the inpainter returned {returned}, expected {(samples * len(rows), *shape)}.")
+            if not v.isfinite().all():
+                raise ValueError("the inpainter returned NaN or infinity, expected finite coefficients.")
             return v.unflatten(0, (samples, len(rows)))
 
         return Perturbation(self.noise_shape, draw)

@@ -13,7 +13,14 @@ from xai_lib.outputs import Problem, generator_of, in_parts
 
 
 class Distortion(Protocol):
-    """Maps outputs (R, ...), clean outputs and targets of the inputs `rows`, (R,), to distortions (R,)."""
+    """Maps outputs (R, ...), clean outputs and targets of the inputs `rows`, (R,), to distortions (R,).
+
+    Attributes:
+        of_class: whether outputs are scores (R, classes), of which the target's is compared; without this attribute,
+            outputs may have any shape, and there is no target.
+    """
+
+    of_class: bool
 
     def __call__(self, outputs: Tensor, clean: Tensor, target: Tensor | None, rows: Tensor) -> Tensor: ...
 
@@ -48,9 +55,6 @@ class Objective:
         self.exists = coefficients.exists.new_zeros(len(self.inputs_per_mask), coefficients.exists.shape[1])
         self.exists[self.share] = coefficients.exists
         self.seed, self.limit = seed, limit
-        with torch.no_grad():
-            parts, _ = in_parts(lambda r: problem.forward((problem.inputs[0][r],), rows[r]), len(problem), limit)
-        self.clean = torch.cat(parts)
 
     def noise(self, step: int, n_samples: int, antithetic: bool = False) -> Tensor | None:
         """Standard normal noise of a step, (n_samples, 1 or B, ...), in pairs of opposite sign if `antithetic`."""
@@ -82,8 +86,8 @@ class Objective:
 
     def _at(self, mixed: Tensor, rows: Tensor, measure: Callable) -> Tensor:
         many = rows.repeat(len(mixed))
-        outputs = self.problem.forward((self.h.signal(mixed.flatten(0, 1)),), many)
-        return measure(outputs, self.clean[many], self.problem.target_of(many), many).unflatten(0, mixed.shape[:2])
+        outputs, clean = self.problem.forward((self.h.signal(mixed.flatten(0, 1)),), many), self.problem.outputs[many]
+        return measure(outputs, clean, self.problem.target_of(many), many).unflatten(0, mixed.shape[:2])
 
     def expected(self, masks: Tensor, rows: Tensor, z: Tensor | None) -> Tensor:
         """The distortion of each mask (R, k) for the input named in `rows`, (R,), without gradients: (R,)."""
@@ -125,6 +129,8 @@ class Objective:
                     parameters = leaf.detach().requires_grad_()
                     chosen = masks(parameters[self.share[rows]], rows, some)
                     d = self._at(self.mixed(chosen, rows, _of(z, some, rows)), rows, self.distortion) * weight
+                    if not d.requires_grad:
+                        raise ValueError("forward_func is not differentiable in its inputs, expected a gradient.")
                     (g,) = torch.autograd.grad(d.sum(), parameters)
                 return d.detach().sum(0), g
 

@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args
 
 import ptwt
 import pywt
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pixel_shuffle
 
 DEFAULT_LEVELS = 5  # the paper's, at 256 x 256 pixels
+MODES = get_args(ptwt.constants.BoundaryMode)
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,12 @@ class Wavelets:
     clip: bool = True
 
     def __call__(self, x: Tensor) -> Coefficients:
-        """Transform images. Raises ValueError where they are no images, or the transform takes no such level."""
+        """Transform images.
+
+        Raises:
+            ValueError: the inputs are no images, leave [0, 1] where obfuscations are clipped, or the transform knows no
+                such wavelet, mode or level.
+        """
         levels = self._levels(x)
         try:
             approximation, *details = ptwt.wavedec2(x, self.wavelet, mode=self.mode, level=levels)
@@ -125,6 +132,13 @@ class Wavelets:
     def _levels(self, x: Tensor) -> int:
         if x.ndim != 4:
             raise ValueError(f"inputs has shape {tuple(x.shape)}, expected images (B, C, H, W) for wavelets.")
+        if self.clip and not 0 <= x.min() <= x.max() <= 1:
+            raise ValueError(
+                f"inputs ranges from {float(x.min()):.3g} to {float(x.max()):.3g}, expected [0, 1], to which "
+                "obfuscations are clipped (clip=False leaves them as they are)."
+            )
+        if self.mode not in MODES:
+            raise ValueError(f"mode is {self.mode!r}, expected one of {', '.join(MODES)}.")
         if self.wavelet not in pywt.wavelist(kind="discrete"):
             raise ValueError(f"wavelet is {self.wavelet!r}, expected a name in pywt.wavelist(kind='discrete').")
         recommended = pywt.dwtn_max_level(x.shape[-2:], self.wavelet)

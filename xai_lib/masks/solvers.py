@@ -18,7 +18,8 @@ class Solution(NamedTuple):
 
     Attributes:
         mask: (M, k) in [0, 1].
-        trace: the objective as estimated in every step, (n_steps, M); of matching pursuit, the distortion alone.
+        trace: the objective as estimated in every step, (n_steps, M); of matching pursuit, the distortion alone, with
+            0, 1, 2, ... entries, (n_chosen + 1, M).
         order: of matching pursuit, the entries in the order of their choice, (M, n_chosen), -1 where none was chosen.
     """
 
@@ -85,6 +86,7 @@ class L1:
     decay: bool = False
     antithetic: bool = False
     line_search: int = 0
+    __post_init__ = _check
 
     @classmethod
     def fast(cls, sparsity: float, n_steps: int = 1300, n_samples: int = 32) -> "L1":
@@ -93,7 +95,6 @@ class L1:
         return cls(sparsity, n_steps, step_size, n_samples, decay=True, antithetic=True, line_search=16)
 
     def solve(self, objective: Objective, show_progress: bool = False) -> Solution:
-        _check(self)
         exists = objective.exists
         mask = exists.to(objective.h.values.dtype)
         adam = torch.optim.Adam([mask], self.step_size, betas=(0.9, 0.99 if self.decay else 0.999))
@@ -150,9 +151,9 @@ class Bernoulli:
     n_samples: int = 16
     temperature: float = 0.1
     start: float = 0.5
+    __post_init__ = _check
 
     def solve(self, objective: Objective, show_progress: bool = False) -> Solution:
-        _check(self)
         exists = objective.exists
         start = torch.full(exists.shape, self.start, dtype=objective.h.values.dtype, device=exists.device)
         logits = start.logit()
@@ -194,9 +195,9 @@ class MatchingPursuit:
     n_entries: int
     tolerance: float = 0.0
     n_samples: int = 16
+    __post_init__ = _check
 
     def solve(self, objective: Objective, show_progress: bool = False) -> Solution:
-        _check(self)
         exists = objective.exists
         z = objective.noise(0, self.n_samples)
         mask = torch.zeros(exists.shape, dtype=objective.h.values.dtype, device=exists.device)
