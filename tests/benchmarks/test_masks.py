@@ -28,13 +28,15 @@ def test_mask_loop_efficiency(method, model, images, report):
     report(what, f"{median_ratio(raw, engine):.3f}", ">= 0.75")
 
 
-def test_many_images_at_once(model, images, report):
-    explain, images = CartoonX(model, L1(1.0, STEPS, n_samples=16)).attribute, images[:4]
+@pytest.mark.parametrize("method", METHODS)
+def test_many_images_at_once(method, model, images, report):
+    explain, images = method(model, L1(1.0, STEPS, n_samples=16)).attribute, images[:4]
     alone, together = interleaved(
         lambda: [explain(x[None], 0, internal_batch_size=BATCH) for x in images],
         lambda: explain(images, 0, internal_batch_size=BATCH),
     )
-    report("CartoonX, time of 4 images one by one over all at once", f"{median_ratio(alone, together):.3f}", ">= 1")
+    what = f"{method.__name__}, time of 4 images one by one over all at once"
+    report(what, f"{median_ratio(alone, together):.3f}", ">= 1")
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
