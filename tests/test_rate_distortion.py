@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from xai_lib import rate_distortion
 from xai_lib.masks import (
     L1,
     Bernoulli,
@@ -20,6 +21,7 @@ from xai_lib.masks import (
     channels,
     pixels,
 )
+from xai_lib.outputs import generator_of
 from xai_lib.rate_distortion import RDE, CartoonX, PixelRDE, inpainted_measurements
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -175,11 +177,11 @@ def test_regression_on_a_box():
     assert details.order.tolist() == [[1]] and details.trace[:, 0].tolist() == [1.0, 0.0]
 
 
-@pytest.mark.parametrize("box", [torch.ones(3, 4), torch.ones(2, 4, 4), torch.ones(5)])
+@pytest.mark.parametrize("box", [torch.ones(3, 4), torch.ones(2, 4, 4), torch.ones(5, 4, 4), torch.ones(5)])
 def test_a_box_that_does_not_fit_the_output(box):
     labels = torch.ones(3, 1, 4, 4, dtype=torch.int64)
     rde = RDE(lambda z: z, Clusters(labels), Constant(0.0), OutputChange(box > 0), MatchingPursuit(1))
-    with pytest.raises(ValueError, match=r"where has shape .*, expected that of one output, \(1, 4, 4\), or one such"):
+    with pytest.raises(ValueError, match=r"where has shape .*, expected that of one output, \(1, 4, 4\), or of all, "):
         rde.attribute(torch.ones(3, 1, 4, 4))
 
 
@@ -216,14 +218,28 @@ def test_inpainters_are_checked(returned, sentence):
     assert str(error.value) == sentence
 
 
-def test_the_final_distortion_of_many_samples_is_their_mean():
-    """More samples than are drawn at once, of a linear score under a full price: D(0) = sigma^2 |w|^2."""
+def test_the_final_distortion_is_a_mean_over_fresh_samples(monkeypatch):
+    """Of 8 samples in blocks of 3, whatever the blocks: each block has noise of its own and counts by its samples."""
+    monkeypatch.setattr(rate_distortion, "BLOCK", 3)
     w = torch.linspace(-1, 1, 10)
     rde = RDE(lambda z: z @ w, pixels, Gaussian(0.0, 0.5), ScoreChange(), L1(1e6, 60, 0.02, 2))
-    found = rde.attribute(torch.zeros(2, 10), return_details=True, n_evaluation=4001)[1]
+    x = torch.zeros(2, 10)
+    found = rde.attribute(x, seed=[5, 6], return_details=True, n_evaluation=8)[1]
     assert (found.mask == 0).all()
-    exact = 0.25 * w.square().sum()
-    assert ((found.distortion / exact - 1).abs() < 5 * (2 / 4001) ** 0.5).all()  # five standard errors
+    for i, seed in enumerate((5, 6)):
+        draws = []
+        for start, n in ((0, 3), (3, 3), (6, 2)):
+            generator = generator_of(x.device, seed, rate_distortion.EVALUATION + start, 0)
+            draws.append(0.5 * torch.randn(n, 10, generator=generator) @ w)
+        assert len(torch.cat(draws).unique()) == 8
+        torch.testing.assert_close(found.distortion[i], torch.cat(draws).square().mean())
+
+
+def test_one_number_per_input_is_a_whole_output():
+    w = torch.linspace(-1, 1, 10)
+    rde = RDE(lambda z: z @ w, pixels, Constant(0.0), OutputChange(), MatchingPursuit(1))
+    found = rde.attribute(torch.ones(2, 10), return_details=True)[1]
+    torch.testing.assert_close(found.trace[0], w.sum().square().expand(2))
 
 
 @pytest.mark.parametrize("share, brightness", [(0.0, 0.0), (1.0, 0.5), (0.4, 0.2)])
@@ -261,6 +277,7 @@ def test_the_model_comes_back_untouched():
         ({"seed": -1}, "seed is -1, expected a non-negative integer or one per input (3)."),
         ({"seed": [1, 2]}, "seed is [1, 2], expected a non-negative integer or one per input (3)."),
         ({"seed": 1.5}, "seed is 1.5, expected a non-negative integer or one per input (3)."),
+        ({"seed": torch.tensor(1)}, "seed is tensor(1), expected a non-negative integer or one per input (3)."),
         (
             {"share": [0, 2, 2]},
             "share is [0, 2, 2], expected one of the numbers 0, 1, 2, ..., none left out, for each of 3 inputs.",

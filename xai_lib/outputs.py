@@ -161,7 +161,8 @@ def pose(
     Raises:
         TypeError: an input is not a tensor of float32 or float64.
         ValueError: an input is empty, not finite or of another batch size; the model's output is not finite or of
-            the wrong shape; the target is out of range or its number differs from the inputs'.
+            the wrong shape; the target is out of range, its number differs from the inputs', or it is given where
+            `forward_func` returns one score per input or whole outputs are compared.
     """
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)
     if not inputs:

@@ -3,10 +3,11 @@
 Kolek, Nguyen, Levie, Bruna, Kutyniok: A Rate-Distortion Framework for Explaining Black-box Model Decisions, 2022.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from captum.attr import Attribution
 from captum.log import log_usage
@@ -21,6 +22,7 @@ from xai_lib.masks import (
     Inpainted,
     Obfuscation,
     Objective,
+    OutputChange,
     Perturbation,
     ProbabilityChange,
     Representation,
@@ -62,7 +64,7 @@ class RDE(Attribution):
 
     Args:
         forward_func: model, maps inputs (B, ...) to class scores (B, classes) before softmax, or to any output
-            (B, ...) if the distortion is an `OutputChange`.
+            (B, ...) if the distortion compares whole outputs, as `OutputChange` does.
         representation: maps inputs to their coefficients h, such as `pixels` or `Wavelets()`.
         obfuscation: law of v, such as `Gaussian()`.
         distortion: d, such as `ProbabilityChange()`.
@@ -102,8 +104,8 @@ class RDE(Attribution):
             target: class explained, one or one per input; None explains the class predicted on `inputs`. Where whole
                 outputs are compared, there is none.
             share: numbers from 0 on, (B,): inputs with the same number share one mask, whose distortion is their mean.
-            seed: of the noise: one for all inputs (they see the same noise) or one per input, which takes memory for
-                the noise of a step for all of them.
+            seed: of the noise: one for all inputs (they see the same noise) or one per input, which takes B times the
+                memory for it.
             n_evaluation: samples of fresh noise for the distortion in the details.
             additional_forward_args: passed to `forward_func` behind the inputs.
             internal_batch_size: rows of one forward pass; changes the result by rounding only.
@@ -164,6 +166,8 @@ class RDE(Attribution):
         limit = batch_size((inputs,), internal_batch_size) if inputs.numel() else 1
         output = "score" if getattr(self.distortion, "of_class", False) else None
         problem = pose(self.forward_func, inputs, target, additional_forward_args, output, limit)
+        if isinstance(self.distortion, OutputChange):
+            self.distortion.check(problem.outputs)
         _check_seed(seed, len(inputs))
         coefficients = self.representation(inputs)
         perturbation = self.obfuscation(coefficients, inputs)
@@ -232,7 +236,7 @@ def inpainted_measurements(phi0: Callable[[Tensor], Tensor], share: float = 1.0)
 
 
 def _final_distortion(objective: Objective, mask: Tensor, n_samples: int) -> Tensor:
-    """On fresh noise, of which little is held at once: with a seed per input it is as large as all inputs."""
+    """Of masks (M, k) on fresh noise, drawn in blocks, since with a seed per input it is B times as large: (M,)."""
     if objective.perturbation.noise_shape is None:
         return objective.value(mask, None)
     total = 0
@@ -243,7 +247,13 @@ def _final_distortion(objective: Objective, mask: Tensor, n_samples: int) -> Ten
 
 
 def _check_seed(seed: int | Sequence[int], n_inputs: int) -> None:
-    seeds = [seed] * n_inputs if isinstance(seed, Integral) else list(seed) if isinstance(seed, Iterable) else []
+    seeds = (
+        [seed] * n_inputs
+        if isinstance(seed, Integral)
+        else list(seed)
+        if isinstance(seed, Sequence | np.ndarray)
+        else []
+    )
     if len(seeds) != n_inputs or not all(isinstance(s, Integral) and s >= 0 for s in seeds):
         raise ValueError(f"seed is {seed!r}, expected a non-negative integer or one per input ({n_inputs}).")
 

@@ -91,7 +91,7 @@ def test_fast_solver_against_the_papers(method, factor, report):
 @pytest.mark.parametrize("photograph", range(16 if torch.cuda.is_available() else 2))
 @pytest.mark.parametrize("method", METHODS)
 def test_photographs(method, photograph, solver, report):
-    """A row each, which keeps its day: with the paper's settings it takes about 70 minutes on a CPU core."""
+    """A row each, which keeps its day: with the paper's settings it takes about an hour on a CPU core."""
     device = pick_device()
     network = load_model("squeezenet1_1", device=device)
     image = load_imagenet(32).images[[photograph]].to(device)

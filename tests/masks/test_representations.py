@@ -59,7 +59,7 @@ def test_wavelet_levels_are_checked():
         Wavelets("db99")(rand(1, 3, 64, 64))
     with pytest.raises(ValueError, match="expected images"):
         Wavelets()(rand(1, 3, 64))
-    with pytest.raises(ValueError, match="mode is 'bogus', expected one of constant, zero"):
+    with pytest.raises(ValueError, match="mode is 'bogus', expected one of constant, periodic"):
         Wavelets(mode="bogus")(rand(1, 3, 64, 64))
     with pytest.raises(ValueError, match=r"inputs ranges from 3 to 3, expected \[0, 1\]"):
         Wavelets()(3 * torch.ones(1, 3, 64, 64))
@@ -138,6 +138,13 @@ def test_a_binary_mask_keeps_coefficients_to_the_bit(representation, x):
         assert (mixed != objective.h.values)[:, ~kept].double().mean() > 0.5  # a phase of 0 may stay 0
 
 
+def test_a_blurred_copy_may_leave_the_range_by_round_off():
+    x = torch.zeros(1, 3, 64, 64)
+    x[..., 32:] = 1
+    v = Blurred(2.0, Wavelets())(Wavelets()(x), x).draw(torch.arange(1), None, None)
+    assert v.isfinite().all()
+
+
 def test_noise_has_the_statistics_of_each_scale():
     h = Wavelets()(IMAGES)
     v = Gaussian()(h, IMAGES).draw(
@@ -177,8 +184,14 @@ def test_magnitude_and_phase_have_statistics_of_their_own():
 @pytest.mark.parametrize(
     "obfuscation, sentence",
     [
-        (Gaussian(std=-1.0), "std is as low as -1.0, expected at least 0 (a single coefficient has none, nan)."),
-        (Gaussian(std=torch.nan), "std is as low as nan, expected at least 0 (a single coefficient has none, nan)."),
+        *(
+            (
+                Gaussian(mean, std),
+                f"mean is {mean} and std is {std}, expected finite numbers and std of at least 0 (None takes that of "
+                "the coefficients, which a single one does not have).",
+            )
+            for mean, std in ((None, -1.0), (None, torch.nan), (torch.inf, None))
+        ),
         (Blurred(0.0, pixels), "sigma is 0.0, expected a positive number of pixels."),
         (Inpainted(lambda h, s, z: h[:, :1]), "the inpainter returned shape (2, 1, 16, 16), expected (2, 3, 16, 16)."),
     ],

@@ -269,6 +269,7 @@ def test_bad_settings(solver, settings, sentence):
     assert str(error.value) == sentence
 
 
-def test_a_model_without_gradients():
-    with pytest.raises(ValueError, match="forward_func is not differentiable in its inputs, expected a gradient"):
-        L1(1.0, 2).solve(objective(forward=lambda z: linear(z.detach())))
+@pytest.mark.parametrize("network", [linear, torch.nn.Linear(N, 1, dtype=torch.float64)])
+def test_a_model_without_gradients(network):
+    with pytest.raises(ValueError, match="forward_func or the distortion is not differentiable, expected a gradient"):
+        L1(1.0, 2).solve(objective(forward=lambda z: network(z.detach())))

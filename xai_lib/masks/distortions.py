@@ -56,15 +56,17 @@ class OutputChange:
     where: Tensor | None = None
     of_class = False
 
+    def check(self, outputs: Tensor) -> None:
+        """Raises ValueError where J does not fit the outputs of all inputs, (B, ...)."""
+        if self.where is not None and self.where.numel() not in (outputs[0].numel(), outputs.numel()):
+            raise ValueError(
+                f"where has shape {tuple(self.where.shape)}, expected that of one output, {tuple(outputs.shape[1:])}, "
+                f"or of all, {tuple(outputs.shape)}."
+            )
+
     def __call__(self, outputs: Tensor, clean: Tensor, target: Tensor | None, rows: Tensor) -> Tensor:
-        change = (outputs - clean).square().flatten(1)
+        change = (outputs - clean).square().reshape(len(outputs), -1)
         if self.where is not None:
-            n_sets = self.where.numel() / change.shape[1]
-            if n_sets != 1 and (n_sets != len(self.where) or n_sets <= rows.max()):
-                raise ValueError(
-                    f"where has shape {tuple(self.where.shape)}, expected that of one output, "
-                    f"{tuple(outputs.shape[1:])}, or one such set per input."
-                )
-            sets = self.where.reshape(-1, change.shape[1])
-            change = change * (sets if n_sets == 1 else sets[rows])
+            sets = self.where.to(change.device).reshape(-1, change.shape[1])
+            change = change * (sets if len(sets) == 1 else sets[rows])
         return change.sum(1)

@@ -54,8 +54,11 @@ class Gaussian:
     def __call__(self, h: Coefficients, x: Tensor) -> Perturbation:
         mean = self._moment(self.mean, h, torch.mean)
         std = self._moment(self.std, h, torch.std)
-        if not (std >= 0).all():
-            raise ValueError(f"std is as low as {std.min()}, expected at least 0 (a single coefficient has none, nan).")
+        if not (mean.isfinite() & std.isfinite() & (std >= 0)).all():
+            raise ValueError(
+                f"mean is {self.mean!r} and std is {self.std!r}, expected finite numbers and std of at least 0 (None "
+                "takes that of the coefficients, which a single one does not have)."
+            )
         return Perturbation(tuple(h.values.shape[1:]), lambda rows, spread, z: torch.addcmul(mean[rows], std[rows], z))
 
     @staticmethod

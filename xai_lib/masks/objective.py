@@ -16,11 +16,9 @@ class Distortion(Protocol):
     """Maps outputs (R, ...), clean outputs and targets of the inputs `rows`, (R,), to distortions (R,).
 
     Attributes:
-        of_class: whether outputs are scores (R, classes), of which the target's is compared; without this attribute,
+        of_class: True where outputs are scores (R, classes), of which the target's is compared. Without this attribute
             outputs may have any shape, and there is no target.
     """
-
-    of_class: bool
 
     def __call__(self, outputs: Tensor, clean: Tensor, target: Tensor | None, rows: Tensor) -> Tensor: ...
 
@@ -129,9 +127,9 @@ class Objective:
                     parameters = leaf.detach().requires_grad_()
                     chosen = masks(parameters[self.share[rows]], rows, some)
                     d = self._at(self.mixed(chosen, rows, _of(z, some, rows)), rows, self.distortion) * weight
-                    if not d.requires_grad:
-                        raise ValueError("forward_func is not differentiable in its inputs, expected a gradient.")
-                    (g,) = torch.autograd.grad(d.sum(), parameters)
+                    g = torch.autograd.grad(d.sum(), parameters, allow_unused=True)[0] if d.requires_grad else None
+                if g is None:
+                    raise ValueError("forward_func or the distortion is not differentiable, expected a gradient.")
                 return d.detach().sum(0), g
 
             d, g = (sum(p) for p in zip(*self._over_samples(evaluate, n_samples, len(rows)), strict=True))

@@ -4,7 +4,6 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import get_args
 
 import ptwt
 import pywt
@@ -13,7 +12,8 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pixel_shuffle
 
 DEFAULT_LEVELS = 5  # the paper's, at 256 x 256 pixels
-MODES = get_args(ptwt.constants.BoundaryMode)
+MODES = ("constant", "periodic", "reflect", "symmetric", "zero")  # those of PyWavelets that ptwt takes
+ROUND_OFF = 1e-5  # of images in [0, 1] that were computed
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Wavelets:
     Args:
         wavelet: name in PyWavelets.
         levels: scales J; None takes 5, or as many as PyWavelets recommends for the image if these are fewer.
-        mode: continuation beyond the border, as in PyWavelets.
+        mode: continuation beyond the border, one of `MODES`.
         clip: clip obfuscated images to [0, 1].
     """
 
@@ -132,7 +132,7 @@ class Wavelets:
     def _levels(self, x: Tensor) -> int:
         if x.ndim != 4:
             raise ValueError(f"inputs has shape {tuple(x.shape)}, expected images (B, C, H, W) for wavelets.")
-        if self.clip and not 0 <= x.min() <= x.max() <= 1:
+        if self.clip and not -ROUND_OFF <= x.min() <= x.max() <= 1 + ROUND_OFF:
             raise ValueError(
                 f"inputs ranges from {float(x.min()):.3g} to {float(x.max()):.3g}, expected [0, 1], to which "
                 "obfuscations are clipped (clip=False leaves them as they are)."
