@@ -247,14 +247,9 @@ def _final_distortion(objective: Objective, mask: Tensor, n_samples: int) -> Ten
 
 
 def _check_seed(seed: int | Sequence[int], n_inputs: int) -> None:
-    seeds = (
-        [seed] * n_inputs
-        if isinstance(seed, Integral)
-        else list(seed)
-        if isinstance(seed, Sequence | np.ndarray)
-        else []
-    )
-    if len(seeds) != n_inputs or not all(isinstance(s, Integral) and s >= 0 for s in seeds):
+    seeds = [seed] * n_inputs if isinstance(seed, Integral) else seed
+    listed = isinstance(seeds, Sequence | np.ndarray) and len(seeds) == n_inputs
+    if not listed or not all(isinstance(s, Integral) and s >= 0 for s in seeds):
         raise ValueError(f"seed is {seed!r}, expected a non-negative integer or one per input ({n_inputs}).")
 
 
