@@ -347,6 +347,7 @@ def test_bad_arguments_stop_before_any_gradient(change, message):
     [
         (lambda z: z * torch.nan, "returned NaN"),
         (lambda z: z.detach(), "not differentiable"),
+        (lambda z: small_network()(z.detach()), "not differentiable"),
         (lambda z: z[:2], "shape"),
         (lambda z: z.argmax(1), "expected floats"),
         (lambda z: z[:, :, None], "expected \\(batch, classes\\)"),

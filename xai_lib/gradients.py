@@ -172,9 +172,10 @@ class _Gradients:
         with torch.enable_grad():
             points = tuple(p.detach().requires_grad_() for p in points)
             values = self.problem.values(points, rows)
-            if not values.requires_grad:
-                raise ValueError("forward_func is not differentiable in its inputs, expected a gradient.")
-            grads = torch.autograd.grad(values.sum(), points, allow_unused=True, materialize_grads=True)
+            grads = torch.autograd.grad(values.sum(), points, allow_unused=True) if values.requires_grad else ()
+        if all(g is None for g in grads):
+            raise ValueError("forward_func is not differentiable in its inputs, expected a gradient.")
+        grads = (torch.zeros_like(p) if g is None else g for p, g in zip(points, grads, strict=True))
         return values.detach(), *grads
 
 
