@@ -10,6 +10,7 @@ from xai_lib import rate_distortion
 from xai_lib.masks import (
     L1,
     Bernoulli,
+    Blurred,
     Clusters,
     Constant,
     Gaussian,
@@ -18,6 +19,7 @@ from xai_lib.masks import (
     OutputChange,
     ProbabilityChange,
     ScoreChange,
+    Wavelets,
     channels,
     pixels,
 )
@@ -203,12 +205,56 @@ def test_a_distortion_of_ones_own():
     torch.testing.assert_close(trace, ((1 - torch.arange(5) / 16) ** 2)[:, None].expand(5, 2))
 
 
+def brightened(h, s, z):
+    return s * h + z.view(-1, *[1] * (h.ndim - 1))
+
+
+@pytest.mark.parametrize("solver", [L1(1.0, 2, n_samples=3), Bernoulli(1.0, 2, n_samples=3), MatchingPursuit(2)])
+@pytest.mark.parametrize(
+    "obfuscation", [Constant(), Gaussian(), Inpainted(lambda h, s, z: s * h), Inpainted(brightened, (1,))]
+)
+@pytest.mark.parametrize("representation", [pixels, channels, Wavelets("haar", 1)])
+def test_the_choices_are_independent(representation, obfuscation, solver):
+    rde = RDE(model, representation, obfuscation, ScoreChange(), solver)
+    assert rde.attribute(IMAGES).shape == IMAGES.shape
+
+
+@pytest.mark.parametrize(
+    "choose, sentence",
+    [
+        (
+            lambda: RDE(model, pixels, Constant(torch.nan), ScoreChange(), FAST),
+            "value is nan, expected a finite number.",
+        ),
+        (
+            lambda: RDE(model, pixels, Constant(), ScoreChange(-1.0), FAST),
+            "scale is -1.0, expected a finite number above 0.",
+        ),
+        (lambda: PixelRDE(model, 0.6), "solver is 0.6, expected one such as L1(0.6)."),
+        (lambda: PixelRDE(model, L1.fast(0.6, 0)), "n_steps is 0, expected an integer of at least 1."),
+        (
+            lambda: RDE(model, pixels, Gaussian(mean=torch.zeros(7)), ScoreChange(), FAST),
+            "mean has shape (7,), expected one that broadcasts with the coefficients', (3, 3, 16, 16).",
+        ),
+        (
+            lambda: RDE(model, channels, Blurred(3.0, Wavelets("haar", 1)), ScoreChange(), FAST),
+            "representation makes coefficients of shape (3, 3, 256) of the blurred inputs, "
+            "expected that of the inputs' own, (3, 3, 16, 16).",
+        ),
+    ],
+)
+def test_bad_choices(choose, sentence):
+    with pytest.raises((TypeError, ValueError)) as error:
+        choose().attribute(IMAGES)
+    assert str(error.value) == sentence
+
+
 @pytest.mark.parametrize(
     "returned, sentence",
     [
-        (lambda h, s, z: None, "the inpainter returned a NoneType, expected (6, 3, 16, 16)."),
-        (lambda h, s, z: h[:1], "the inpainter returned shape (1, 3, 16, 16), expected (6, 3, 16, 16)."),
-        (lambda h, s, z: h / 0, "the inpainter returned NaN or infinity, expected finite coefficients."),
+        (lambda h, s, z: None, "generator returned a NoneType, expected (6, 3, 16, 16)."),
+        (lambda h, s, z: h[:1], "generator returned shape (1, 3, 16, 16), expected (6, 3, 16, 16)."),
+        (lambda h, s, z: h / 0, "generator returned NaN or infinity, expected finite coefficients."),
     ],
 )
 def test_inpainters_are_checked(returned, sentence):

@@ -69,6 +69,9 @@ class RDE(Attribution):
         obfuscation: law of v, such as `Gaussian()`.
         distortion: d, such as `ProbabilityChange()`.
         solver: such as `L1(sparsity=0.6)`.
+
+    Raises:
+        TypeError: the solver is none.
     """
 
     def __init__(
@@ -80,6 +83,8 @@ class RDE(Attribution):
         solver: Solver,
     ) -> None:
         super().__init__(forward_func)
+        if not hasattr(solver, "solve"):
+            raise TypeError(f"solver is {solver!r}, expected one such as L1(0.6).")
         self.representation, self.obfuscation = representation, obfuscation
         self.distortion, self.solver = distortion, solver
 
@@ -148,12 +153,12 @@ class RDE(Attribution):
         check_count("n_samples", n_samples)
         if not isinstance(mask, Tensor):
             raise TypeError(f"mask is a {type(mask).__name__}, expected a tensor.")
+        if not ((mask >= 0) & (mask <= 1)).all():
+            raise ValueError(f"mask ranges from {float(mask.min()):.3g} to {float(mask.max()):.3g}, expected 0 to 1.")
         objective = self._objective(inputs, None, None, seed, additional_forward_args, None)
         if mask.shape != objective.exists.shape:
             raise ValueError(f"mask has shape {tuple(mask.shape)}, expected {tuple(objective.exists.shape)}.")
         mask = mask.to(inputs)
-        if not ((mask >= 0) & (mask <= 1)).all():
-            raise ValueError(f"mask ranges from {float(mask.min()):.3g} to {float(mask.max()):.3g}, expected 0 to 1.")
         with torch.no_grad():
             rows = torch.arange(len(inputs), device=inputs.device)
             mixed = objective.mixed(mask, rows, objective.noise(EVALUATION, n_samples))

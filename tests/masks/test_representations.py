@@ -193,7 +193,7 @@ def test_magnitude_and_phase_have_statistics_of_their_own():
             for mean, std in ((None, -1.0), (None, torch.nan), (torch.inf, None))
         ),
         (Blurred(0.0, pixels), "sigma is 0.0, expected a positive number of pixels."),
-        (Inpainted(lambda h, s, z: h[:, :1]), "the inpainter returned shape (2, 1, 16, 16), expected (2, 3, 16, 16)."),
+        (Inpainted(lambda h, s, z: h[:, :1]), "generator returned shape (2, 1, 16, 16), expected (2, 3, 16, 16)."),
     ],
 )
 def test_bad_obfuscations(obfuscation, sentence):

@@ -116,6 +116,11 @@ def test_the_card_of_the_classifier_tells_the_truth():
     assert card("spectra_resnet")["parameters"] == sum(p.numel() for p in load_model("spectra_resnet").parameters())
 
 
+@pytest.mark.xfail(strict=True, reason="the spectra are a little too easy: a linear model names 63 % of instruments")
+def test_a_linear_model_does_not_name_instruments():
+    assert card("spectra_resnet")["held_out"]["accuracy_of_a_linear_model"] < 0.6
+
+
 def test_inpaintings_are_nearer_to_the_notes_than_other_notes():
     scores = spectra.inpainting_scores(load_model("spectra_inpainter"), spectra.data(30, 77)[0])
     # Other notes are draws from the law of all notes: the best there is without a look at what is kept.

@@ -15,6 +15,10 @@ class ScoreChange:
     scale: float = 1.0
     of_class = True
 
+    def __post_init__(self) -> None:
+        if not 0 < self.scale < float("inf"):
+            raise ValueError(f"scale is {self.scale!r}, expected a finite number above 0.")
+
     def score(self, outputs: Tensor, target: Tensor | None) -> Tensor:
         """The scalar that d1 is a function of, (R,)."""
         return select(outputs, target, "score")

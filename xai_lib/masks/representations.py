@@ -104,7 +104,8 @@ class Wavelets:
         except (RuntimeError, ValueError) as error:
             size = "x".join(map(str, x.shape[-2:]))
             raise ValueError(
-                f"levels is {levels}, more than {self.wavelet} takes at {size} pixels in mode {self.mode!r} ({error})."
+                f"levels is {levels}, more than {self.wavelet} takes at {size} pixels in mode {self.mode!r}, "
+                "expected fewer."
             ) from error
         bands = [approximation, *(torch.stack(d, 2) for d in details)]  # orientations side by side
         shapes = [band.shape[2:] for band in bands]

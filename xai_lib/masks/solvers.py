@@ -9,6 +9,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from xai_lib.masks.objective import Objective
+from xai_lib.outputs import check_count
 
 LARGEST_LOGIT = 8.0  # theta stays in [0.0003, 0.9997]
 
@@ -45,8 +46,8 @@ def _check(solver: Solver) -> None:
         "line_search": (lambda v: isinstance(v, Integral) and v >= 0, "an integer of at least 0"),
     }
     for name, value in vars(solver).items():
-        if name.startswith("n_") and (not isinstance(value, Integral) or value < 1):
-            raise ValueError(f"{name} is {value!r}, expected an integer of at least 1.")
+        if name.startswith("n_"):
+            check_count(name, value)
         if name in fits:
             fit, expected = fits[name]
             if not (isinstance(value, Real) and fit(value)):
@@ -91,6 +92,7 @@ class L1:
     @classmethod
     def fast(cls, sparsity: float, n_steps: int = 1300, n_samples: int = 32) -> "L1":
         """Large steps that fall to 0; by default 41,600 gradients per input, the paper takes 128,000."""
+        check_count("n_steps", n_steps)
         step_size = max(0.1, 4 / n_steps)
         return cls(sparsity, n_steps, step_size, n_samples, decay=True, antithetic=True, line_search=16)
 

@@ -126,6 +126,7 @@ def train(
             fit(model, *notes, transposed, name=name, **recipe)
         else:
             fit(Twice(model), *notes, hidden, name=name, loss=energy_score, **recipe)
+            recipe = {"loss": "energy score of reconstructions, no adversary"} | recipe
         model.load_state_dict(half(model))
         if kind == "resnet":
             classes = INSTRUMENTS
