@@ -75,7 +75,7 @@ def test_what_is_kept_reaches_the_model_and_the_rest_is_inpainted():
             lambda: RDE(
                 lambda x: x.mean((1, 2)), pixels, Inpainted(lambda h, s, z: h[..., :9]), ScoreChange(), BRIEF
             ).attribute(SPECTRA),
-            "the inpainter returned shape (2, 2, 9), expected (2, 2, 1024).",
+            "generator returned shape (2, 2, 9), expected (2, 2, 1024).",
         ),
         (
             lambda: load_model("spectra_resnet")(SPECTRA[..., :1000]),
