@@ -71,7 +71,7 @@ class RDE(Attribution):
         solver: such as `L1(sparsity=0.6)`.
 
     Raises:
-        TypeError: the solver is none.
+        TypeError: `solver` cannot solve.
     """
 
     def __init__(

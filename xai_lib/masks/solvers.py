@@ -91,7 +91,10 @@ class L1:
 
     @classmethod
     def fast(cls, sparsity: float, n_steps: int = 1300, n_samples: int = 32) -> "L1":
-        """Large steps that fall to 0; by default 41,600 gradients per input, the paper takes 128,000."""
+        """Large steps that fall to 0; by default 41,600 gradients per input, the paper takes 128,000.
+
+        Held against the paper's on 32 x 32 pixels (`tests/benchmarks/RESULTS.md`), not yet on photographs.
+        """
         check_count("n_steps", n_steps)
         step_size = max(0.1, 4 / n_steps)
         return cls(sparsity, n_steps, step_size, n_samples, decay=True, antithetic=True, line_search=16)
